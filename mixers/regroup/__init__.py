@@ -1,0 +1,1 @@
+"""How to cut a corpus into domains: one regrouper a file."""

@@ -1,0 +1,85 @@
+"""The contract between a regrouper and the referee."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mixers.base import IntArray, MixerError, NoConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """What a regrouper may know: the original labels of the training and validation examples, and the seed.
+
+    domains: the original domain names. train, validation: [n_train], [n_validation] indices into ``domains``.
+    """
+
+    domains: tuple[str, ...]
+    train: IntArray
+    validation: IntArray
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A cut of the data into domains. ``report`` goes into the row (k, silhouette, sizes, embedder, ...).
+
+    domains: the new names. train, validation: the new domain index of every example. Every domain must own at least
+    one training example: a domain without training data could not be sampled.
+    """
+
+    domains: tuple[str, ...]
+    train: IntArray
+    validation: IntArray
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self, grouping: Grouping) -> Partition:
+        """Return self, or raise :class:`MixerError` in one line."""
+        for name, labels, expected in (
+            ("train", self.train, grouping.train),
+            ("validation", self.validation, grouping.validation),
+        ):
+            if labels.shape != expected.shape:
+                raise MixerError(f"the partition labels {labels.shape[0]} {name} examples, not {expected.shape[0]}")
+            if labels.size and (labels.min() < 0 or labels.max() >= len(self.domains)):
+                raise MixerError(f"the partition has a {name} label outside 0..{len(self.domains) - 1}")
+        empty = np.setdiff1d(np.arange(len(self.domains)), self.train)
+        if empty.size:
+            raise MixerError(f"the partition's domain {self.domains[int(empty[0])]} has no training example")
+        if len(set(self.domains)) != len(self.domains):
+            raise MixerError("the partition repeats a domain name")
+        return self
+
+
+class RegroupLab(Protocol):
+    """What a regrouper may buy. Seconds are billed by the referee; FLOPs of its own work it reports itself."""
+
+    def embeddings(self, split: str, embedder: str) -> npt.NDArray[np.float32]:
+        """[n, d] vectors of the ``train`` or ``validation`` examples; billed; rows follow ``Grouping``'s order.
+
+        embedder: ``auto`` lets the task choose; otherwise a name that the task knows. The row says which it was.
+        """
+        ...
+
+    def charge(self, flops: float, what: str) -> None:
+        """Add FLOPs of the regrouper's own computations to the bill."""
+        ...
+
+
+class Regrouper(ABC):
+    """Cuts the training data into domains, once, before training. Subclasses set ``name`` and implement ``regroup``."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type] = NoConfig
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = self.Config() if config is None else config
+
+    @abstractmethod
+    def regroup(self, grouping: Grouping, lab: RegroupLab) -> Partition:
+        """The new partition."""

@@ -1,0 +1,1 @@
+"""What to learn: one task a file. This house knows no mixer and no harness."""

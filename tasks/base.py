@@ -1,0 +1,197 @@
+"""The contract between a task and the referee: corpus, model, loss, metrics.
+
+A task says what is trained on what and how it is judged. It owns no training loop and never sees a mixture.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+SPLITS = ("train", "validation", "test")
+SplitName = Literal["train", "validation", "test"]
+
+
+class TaskError(ValueError):
+    """A task's data, model or configuration is wrong; the message is one line with the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a task's model is trained at one preset; every mixer gets the same one (AdamW, warm-up, cosine decay).
+
+    steps, batch_size (examples), learning_rate (peak), final_lr (share of the peak at the end), warmup (share of the
+    steps), weight_decay, betas, clip_norm (0 switches clipping off), time_limit (seconds for one trial, 0: none).
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    final_lr: float = 0.1
+    warmup: float = 0.1
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_norm: float = 1.0
+    time_limit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A named scale of a task: its recipe, the model and data settings that differ from the task's config defaults."""
+
+    name: str
+    recipe: Recipe
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A ratio metric: sum of numerators over sum of denominators of the examples it covers.
+
+    higher_is_better gives the direction; ``primary`` marks the one that a leaderboard ranks by.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What the training step needs of a forward pass.
+
+    per_unit: [B, U] float32 loss of every unit (token, pair). mask: [B, U] float32, 1 where the unit counts.
+    per_example: [B] float32, the mean of an example's counted units; the training loss is its (weighted) mean.
+    """
+
+    per_unit: Tensor
+    mask: Tensor
+    per_example: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Per-example sums from which any grouping's metrics follow.
+
+    domains: [n] original domain index of every example. sums: metric name -> ([n] numerators, [n] denominators).
+    """
+
+    domains: IntArray
+    sums: Mapping[str, tuple[FloatArray, FloatArray]]
+
+    def by_domain(self, metric: str, m: int) -> FloatArray:
+        """[m] the metric within each original domain; NaN where a domain has no example."""
+        numerator, denominator = self.sums[metric]
+        top = np.bincount(self.domains, weights=numerator, minlength=m)
+        bottom = np.bincount(self.domains, weights=denominator, minlength=m)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(bottom > 0, top / bottom, np.nan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Vectors of examples: [n, d] float32, the embedder's full name and version, and what they cost.
+
+    flops: counted. seconds: measured when they were made, also where a cache answered. cached: whether it did.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    embedder: str
+    flops: float
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A task's data, split once from a fixed split seed.
+
+    domains: the m original domain names. labels: per split, [n] index into ``domains``. units: per split, [n] units
+    (tokens, pairs) an example trains on. examples: per split, the task's own storage, opaque to the referee.
+    train_shares, target_shares: [m]. fingerprint: hash of contents and splits. expected_fingerprint: that of the
+    published corpus, ``None`` where there is none. provenance: where the data came from, for the row.
+    """
+
+    domains: tuple[str, ...]
+    labels: Mapping[str, IntArray]
+    units: Mapping[str, IntArray]
+    examples: Mapping[str, Any]
+    train_shares: FloatArray
+    target_shares: FloatArray
+    fingerprint: str
+    expected_fingerprint: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+Batch = dict[str, Tensor]
+
+
+class Task(ABC):
+    """What every task says of itself. Subclasses set the class attributes and ``Config``, a frozen dataclass."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    Config: ClassVar[type]
+
+    @classmethod
+    def primary(cls) -> Metric:
+        """The metric that a leaderboard ranks by."""
+        return next(metric for metric in cls.metrics if metric.primary)
+
+
+class TrainableTask(Task):
+    """A task whose score comes from training a model.
+
+    ``presets`` maps names to scales. A task object is made from its config, a preset and a cache folder; it is cheap
+    to make: data is read in ``load`` and the model is made in ``build_model``.
+    """
+
+    presets: ClassVar[Mapping[str, Preset]]
+
+    def __init__(self, config: Any, preset: Preset, cache: Path) -> None:
+        self.config = config
+        self.preset = preset
+        self.cache = cache
+
+    @abstractmethod
+    def load(self) -> Corpus:
+        """Read, split and prepare the data; cached on disk where that is slow. Raises :class:`TaskError`."""
+
+    @abstractmethod
+    def build_model(self, seed: int) -> nn.Module:
+        """A fresh model for this preset; initial weights depend on ``seed`` alone. Call after ``load``."""
+
+    def tracked(self, model: nn.Module) -> Sequence[nn.Linear]:
+        """The linear layers where domain gradients can be read, in definition order; mixers count from the end."""
+        return [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+    @abstractmethod
+    def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
+        """Host tensors of these examples, batch first."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """One forward pass over a batch that is on the model's device."""
+
+    @abstractmethod
+    def evaluate(
+        self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
+    ) -> Scores:
+        """Every metric on every example of ``validation`` or ``test``, without gradients; leaves the mode as found."""
+
+    @abstractmethod
+    def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
+        """Vectors of a split's examples for regroupers, cached by content; ``auto`` names the task's default."""
