@@ -1,0 +1,149 @@
+"""Stand-ins for what the referee gives to mixers and regroupers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixers.base import DomainGradients, Observation, Problem, TrainLosses
+from mixers.regroup.base import Grouping
+
+
+class FakeGradients:
+    """A GradientView over given vectors [m, d], one mean gradient a domain; counts of zero make a domain absent."""
+
+    def __init__(self, vectors, counts=None, noise=None):
+        self.vectors = np.asarray(vectors, dtype=np.float64)
+        m = len(self.vectors)
+        self.counts = np.full(m, 4) if counts is None else np.asarray(counts)
+        self.noise = np.zeros(m) if noise is None else np.asarray(noise)  # what sampling adds to the diagonal
+
+    def gram(self, *, debiased=False):
+        served = np.where(self.counts > 0, 1.0, 0.0)[:, None] * self.vectors
+        gram = served @ served.T
+        if not debiased:
+            gram = gram + np.diag(self.noise * (self.counts > 0))
+        gram.setflags(write=False)
+        return gram
+
+    def norms(self):
+        return np.sqrt(np.diag(self.gram()))
+
+
+class GramGradients(FakeGradients):
+    """A GradientView over a given Gram matrix."""
+
+    def __init__(self, gram):
+        self.matrix = np.asarray(gram, dtype=np.float64)
+        self.counts = np.full(len(self.matrix), 4)
+
+    def gram(self, *, debiased=False):
+        return self.matrix
+
+    def norms(self):
+        return np.sqrt(np.diag(self.matrix))
+
+
+class FakeLab:
+    """Sells validation losses that depend on nothing but the number of targets."""
+
+    def __init__(self, n=3):
+        self.n = n
+
+    def validation_losses(self):
+        return np.linspace(2.0, 3.0, self.n)
+
+
+def frozen(values, dtype=np.float64):
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+def make_problem(*, train=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), examples=None, domains=None, targets=None, **budget):
+    m = len(train)
+    domains = tuple(f"d{i}" for i in range(m)) if domains is None else tuple(domains)
+    targets = domains if targets is None else tuple(targets)
+    examples = np.round(1000 * np.array(train)) if examples is None else np.array(examples)
+    return Problem(
+        domains=domains,
+        targets=targets,
+        train_shares=frozen(train),
+        target_shares=frozen(target),
+        examples=frozen(examples, np.int64),
+        units=frozen(examples * 100, np.int64),
+        steps=budget.get("steps", 100),
+        batch_size=budget.get("batch_size", 4),
+        seed=budget.get("seed", 0),
+    )
+
+
+def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
+    counts = np.full(problem.m, 4) if gradients is None else gradients.counts
+    step = (round + 1) * problem.steps // rounds
+    return Observation(
+        domains=problem.domains,
+        step=step,
+        steps=problem.steps,
+        round=round,
+        learning_rate=1e-3,
+        mixture_id=round,
+        examples=frozen(counts, np.int64),
+        units=frozen(counts * 100, np.int64),
+        losses=losses,
+        gradients=gradients,
+    )
+
+
+def play(mixer, problem, vectors, rounds=3):
+    """Drive a mixer through a few rounds with the signals that it declares; all weights in force, [rounds + 1, m]."""
+    lab = FakeLab(len(problem.targets))
+    weights = [mixer.start(problem, lab).checked(problem.domains).weights]
+    signals = {type(signal) for signal in mixer.needs().signals}
+    for round in range(rounds):
+        seen = observe(
+            problem,
+            gradients=FakeGradients(vectors * (1.0 + round)) if DomainGradients in signals else None,
+            losses=frozen(np.linspace(3.0, 2.0, problem.m)) if TrainLosses in signals else None,
+            round=round,
+        )
+        answer = mixer.update(seen, lab)
+        weights.append(weights[-1] if answer is None else answer.checked(problem.domains).weights)
+    return np.stack(weights)
+
+
+class FakeRegroupLab:
+    """Sells given embeddings and keeps the bill."""
+
+    def __init__(self, train, validation):
+        self.splits = {"train": frozen(train, np.float32), "validation": frozen(validation, np.float32)}
+        self.asked = []
+        self.bill = {}
+
+    def embeddings(self, split, embedder):
+        self.asked.append((split, embedder))
+        return self.splits[split]
+
+    def charge(self, flops, what):
+        self.bill[what] = self.bill.get(what, 0.0) + flops
+
+
+def planted(k=5, n=600, n_validation=200, d=16, spread=0.05, seed=0):
+    """Well separated clusters on the sphere: train and validation vectors with their planted labels."""
+    rng = np.random.default_rng(seed)
+    centres = np.linalg.qr(rng.normal(size=(d, d)))[0][:k]
+    share = np.arange(k, 0, -1) / (k * (k + 1) / 2)
+    labels = rng.choice(k, size=n + n_validation, p=share)
+    vectors = (centres[labels] + spread * rng.normal(size=(n + n_validation, d))) * rng.uniform(
+        0.5, 2.0, (len(labels), 1)
+    )
+    return vectors[:n], labels[:n], vectors[n:], labels[n:]
+
+
+def make_grouping(train, validation, seed=0):
+    m = int(max(train.max(), validation.max())) + 1
+    return Grouping(
+        domains=tuple(f"o{i}" for i in range(m)),
+        train=frozen(train, np.int64),
+        validation=frozen(validation, np.int64),
+        seed=seed,
+    )
