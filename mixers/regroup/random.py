@@ -1,0 +1,38 @@
+"""The control of ``kmeans``: its cluster sizes, without its clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixers.regroup import clustering, kmeans
+from mixers.regroup.base import Grouping, Partition, Regrouper, RegroupLab
+
+
+class Random(Regrouper):
+    """Shuffle the labels that ``kmeans`` gives, within train and within validation.
+
+    The number of domains, their sizes and the target shares stay those of ``kmeans``; which examples belong together
+    is left to chance. What ``kmeans`` gains over this control it owes to its clusters. Same config as ``kmeans``,
+    and with the same seed the same clusters before they are shuffled.
+    """
+
+    name = "random"
+    Config = kmeans.KMeans.Config
+
+    def regroup(self, grouping: Grouping, lab: RegroupLab) -> Partition:
+        """The shuffled partition; its report holds that of the partition before."""
+        clusters = kmeans.KMeans(self.config).regroup(grouping, lab)
+        rng = np.random.default_rng([grouping.seed, 1])  # another stream than the clustering's
+        train = rng.permutation(clusters.train)
+        return Partition(
+            domains=tuple(name.replace("cluster", "random") for name in clusters.domains),
+            train=train,
+            validation=rng.permutation(clusters.validation),
+            report={
+                "k": clusters.report["k"],
+                "sizes": clusters.report["sizes"],
+                "embedder": clusters.report["embedder"],
+                **clustering.agreement(grouping.train, train),
+                "before_shuffling": clusters.report,
+            },
+        )
