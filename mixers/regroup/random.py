@@ -24,15 +24,14 @@ class Random(Regrouper):
         clusters = kmeans.KMeans(self.config).regroup(grouping, lab)
         rng = np.random.default_rng([grouping.seed, 1])  # another stream than the clustering's
         train = rng.permutation(clusters.train)
+        shared = {key: clusters.report[key] for key in ("k", "sizes", "embedder", "dimensions")}
         return Partition(
             domains=tuple(name.replace("cluster", "random") for name in clusters.domains),
             train=train,
             validation=rng.permutation(clusters.validation),
             report={
-                "k": clusters.report["k"],
-                "sizes": clusters.report["sizes"],
-                "embedder": clusters.report["embedder"],
+                **shared,
                 **clustering.agreement(grouping.train, train),
-                "before_shuffling": clusters.report,
+                "before_shuffling": {key: value for key, value in clusters.report.items() if key not in shared},
             },
         )
