@@ -287,3 +287,11 @@ class Mixer(ABC):
     def report(self) -> dict[str, Any]:
         """Remarks for the trial's row as JSON-able data, such as domains that had no gradient in a round."""
         return {}
+
+    def published_overhead(self, problem: Problem, *, train_units: float, tracked_fraction: float) -> float | None:
+        """The overhead by the method's own paper's formula, as a share of the training FLOPs; ``None``: it has none.
+
+        train_units: tokens or pairs of the main run. tracked_fraction: share of the model's parameters in the layers
+        whose domain gradients were declared. See :mod:`mixers.paper_costs`.
+        """
+        return None

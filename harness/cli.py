@@ -1,0 +1,242 @@
+"""The ``harness`` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from harness import __version__
+from harness.errors import UserError
+from harness.experiment import Experiment, read_experiment
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Command(click.Group):
+    """A group whose user errors are one line and exit code 2, whatever command they come from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command goes on from here", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mixoff")
+def main() -> None:
+    """Mixoff: compare data-mixing algorithms under one referee.
+
+    \b
+    Examples:
+      harness run --preset demo --mixers uniform,natural,target,rnb --partitions original,kmeans --out runs/demo
+      harness compare runs/demo --baseline uniform
+      harness leaderboard runs/demo --out leaderboards/
+    """
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One option per field of :class:`Experiment`, so that flags and YAML keys cannot drift apart."""
+    for name, field in reversed(Experiment.model_fields.items()):
+        default = field.default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        text = field.description or ""
+        if isinstance(default, bool):
+            option = click.option(f"{_flag(name)}/--no-{name.replace('_', '-')}", name, default=None,
+                                  help=f"{text} [default: {'yes' if default else 'no'}]")  # fmt: skip
+        elif name == "plugin":
+            option = click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help=text)
+        else:
+            kind = {"steps": int, "batch_size": int, "workers": int, "threads": int, "time_limit": float}.get(name, str)
+            suffix = f" [default: {shown}]" if shown is not None else ""
+            option = click.option(_flag(name), name, type=kind, default=None, help=text + suffix)
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@_experiment_options
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/last"), show_default=True,
+              help="Run folder; a run that was stopped goes on there.")  # fmt: skip
+@click.option("--retry", is_flag=True, help="Run trials again that did not end with status ok.")
+def run(experiment: Path | None, out: Path, retry: bool, **flags: Any) -> None:
+    """Run a grid of trials: every task x partition x mixer x seed that has no row yet.
+
+    EXPERIMENT is a YAML file with the same keys as the flags; flags win.
+
+    \b
+    Examples:
+      harness run --preset nano --mixers "uniform,rnb,rnb[lam=10]" --partitions "kmeans[k=8]" --seeds 5 --out runs/k8
+      harness run --tasks "text[path=my_corpus.jsonl]" --preset nano --out runs/mine
+      harness run experiment.yaml --workers 2
+    """
+    from harness.leaderboard.rows import read_rows
+    from harness.leaderboard.tables import terminal_table
+    from harness.run import run_experiment
+
+    if not flags["plugin"]:
+        flags["plugin"] = None
+    console = Console()
+    spec = read_experiment(experiment, flags)
+    run_experiment(spec, out, console, retry=retry)
+    click.echo()
+    click.echo(terminal_table(read_rows([out])))
+    click.echo(f"\nNext: harness compare {out} --baseline uniform | harness leaderboard {out} --out leaderboards/")
+
+
+@main.command(name="list")
+@click.argument("what", required=False, type=click.Choice(["tasks", "mixers", "regroupers", "presets"]))
+@click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")
+def list_(what: str | None, plugin: tuple[Path, ...]) -> None:
+    """List tasks, mixers, regroupers or presets, with where each comes from.
+
+    \b
+    Examples:
+      harness list
+      harness list mixers --plugin my_mixer.py
+    """
+    from harness.listing import listing
+
+    click.echo(listing(what, plugin))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")
+def info(name: str, plugin: tuple[Path, ...]) -> None:
+    """Describe one mixer, regrouper or task: source, parameters, defaults.
+
+    \b
+    Example:
+      harness info rnb
+    """
+    from harness.listing import description
+
+    click.echo(description(name, plugin))
+
+
+@main.command()
+@click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
+def rows(folder: tuple[Path, ...], form: str) -> None:
+    """Print the rows of run folders or published leaderboards.
+
+    \b
+    Examples:
+      harness rows runs/demo
+      harness rows leaderboards/text-nano --format csv > rows.csv
+    """
+    from harness.leaderboard.rows import as_csv, read_rows, rows_table
+
+    found = read_rows(list(folder))
+    if form == "table":
+        click.echo(rows_table(found))
+    elif form == "csv":
+        click.echo(as_csv(found), nl=False)
+    else:
+        for row in found:
+            click.echo(json.dumps(row, sort_keys=True))
+
+
+@main.command()
+@click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--baseline", default="uniform", show_default=True, help="Mixer that the others are compared with.")
+def compare(folder: tuple[Path, ...], baseline: str) -> None:
+    """Differences to a baseline mixer, paired by seed, with Holm's correction.
+
+    \b
+    Example:
+      harness compare runs/demo --baseline natural
+    """
+    from harness.leaderboard.rows import read_rows
+    from harness.leaderboard.tables import compare as compare_rows
+
+    click.echo(compare_rows(read_rows(list(folder)), baseline))
+
+
+@main.command()
+@click.argument("folder", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
+              help="Folder of leaderboards.")  # fmt: skip
+@click.option("--name", help="Name of the leaderboard, a folder below --out; by default task and preset.")
+@click.option("--title", help="Headline of its page.")
+@click.option("--check", is_flag=True, help="Regenerate every leaderboard below --out and fail on a difference.")
+def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: str | None, check: bool) -> None:
+    """Publish rows as a leaderboard: its rows, tables in Markdown and CSV, pictures.
+
+    Rows are added to those that the leaderboard already has.
+
+    \b
+    Examples:
+      harness leaderboard runs/text-nano --out leaderboards/ --name text-nano
+      harness leaderboard --check
+    """
+    from harness.leaderboard.check import check as check_all
+    from harness.leaderboard.publish import publish
+    from harness.leaderboard.rows import read_rows
+
+    if check:
+        problems = check_all(out)
+        for problem in problems:
+            click.echo(problem, err=True)
+        if problems:
+            sys.exit(1)
+        click.echo(f"every leaderboard below {out} follows from its rows")
+        return
+    if not folder:
+        raise UserError("name at least one run folder, for example: harness leaderboard runs/demo --out leaderboards/")
+    found = read_rows(list(folder))
+    if name is None:
+        name = "-".join(sorted({f"{row['spec']['task']}-{row['spec']['preset']}" for row in found}))
+    page = publish(found, out, name, title or name)
+    click.echo(f"wrote {page}")
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this installation can do: versions, devices, data packages, caches.
+
+    \b
+    Example:
+      harness doctor
+    """
+    from harness.doctor import report
+
+    click.echo(report())
+
+
+@main.command()
+@click.option("--clear", is_flag=True, help="Delete everything in the cache; only time is lost.")
+def cache(clear: bool) -> None:
+    """Say where the caches are and how large, or empty them.
+
+    \b
+    Example:
+      harness cache --clear
+    """
+    from harness.caches import cache_root, sizes
+    from harness.caches import clear as clear_cache
+
+    root = cache_root()
+    if clear:
+        click.echo(f"freed {clear_cache(root) / 1e6:.1f} MB in {root}")
+        return
+    click.echo(f"{root} (set MIXOFF_CACHE for another place)")
+    for name, size in sizes(root).items():
+        click.echo(f"  {name:<14}{size / 1e6:>10.1f} MB")

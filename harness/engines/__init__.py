@@ -1,0 +1,1 @@
+"""How trials are executed: one engine a file."""

@@ -1,0 +1,106 @@
+"""Trials on this machine: one process each at a time, replaced when it crashes, killed when it hangs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from harness.heartbeat import Heartbeat
+from harness.registry import Registry
+from harness.spec import TrialSpec
+from harness.store import RunFolder
+
+POLL_SECONDS = 0.5
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], checkpoint_seconds: float) -> None:
+    """Body of a worker: run one trial and write its row."""
+    from harness.trial import run_trial
+
+    trial = TrialSpec.from_json(spec)
+    folder = RunFolder(Path(root))
+    beat = Heartbeat(folder.work(trial.id) / "heartbeat.json")
+    registry = Registry([Path(plugin) for plugin in plugins])
+    folder.write_row(run_trial(trial, registry, folder, Path(cache), beat, checkpoint_seconds))
+
+
+def _quiet() -> None:
+    """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a trial whose worker did not write a row itself."""
+    if isinstance(error, TimeoutError):
+        return "timeout", "the trial ran past its time limit (--time-limit) and was ended"
+    if isinstance(error, ProcessExpired):
+        code = error.exitcode or 0
+        if code == -signal.SIGKILL:
+            return "oom", "the worker was killed (signal 9), most often by the system for want of memory"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return "crashed", f"the worker ended with {name}"
+    return "crashed", f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def run_all(
+    specs: Sequence[TrialSpec],
+    *,
+    folder: RunFolder,
+    cache: Path,
+    plugins: Sequence[Path],
+    workers: int,
+    on_poll: Callable[[list[TrialSpec]], None],
+    checkpoint_seconds: float,
+) -> Iterator[TrialSpec]:
+    """Run the trials, yielding each when its row stands. ``on_poll`` gets the trials that are under way.
+
+    Each trial's own number of threads holds for every numerical library of its worker, which is why trials with
+    different numbers do not share a pool.
+    """
+    from harness.trial import empty_row
+
+    for threads in sorted({spec.threads for spec in specs}):
+        batch = [spec for spec in specs if spec.threads == threads]
+        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPool(max_workers=workers, context=context, initializer=_quiet)
+        try:
+            waiting = list(batch)
+            running: dict[Future[None], TrialSpec] = {}
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    spec = waiting.pop(0)
+                    arguments = [spec.as_json(), str(folder.root), str(cache), [str(p) for p in plugins]]
+                    limit = spec.recipe["time_limit"] or None
+                    future: Future[None] = pool.schedule(_work, args=[*arguments, checkpoint_seconds], timeout=limit)
+                    running[future] = spec
+                finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                on_poll(list(running.values()))
+                for future in finished:
+                    spec = running.pop(future)
+                    error = future.exception()
+                    if error is not None and folder.status(spec.id) is None:
+                        folder.write_row(empty_row(spec, *_why(error)))
+                    yield spec
+            pool.close()
+        except BaseException:
+            pool.stop()
+            raise
+        finally:
+            pool.join()
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

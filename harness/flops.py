@@ -1,0 +1,47 @@
+"""Counted FLOPs of a forward and of a training pass, from the operators that really run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tasks.base import Batch, TrainableTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassFlops:
+    """FLOPs of one batch: a multiply-add is two; matrix products, convolutions and attention are counted, element-wise
+    work and the optimiser are not (as in the 6 N D rule)."""
+
+    forward: float
+    training: float
+
+
+def count_pass(task: TrainableTask, model: nn.Module, batch: Batch) -> PassFlops:
+    """Count one forward and one backward pass over ``batch``; gradients and mode are left as they were found."""
+    training = model.training
+    model.train()
+    forward = FlopCounterMode(display=False)
+    with forward:
+        losses = task.loss(model, batch)
+    backward = FlopCounterMode(display=False)
+    with backward:
+        losses.per_example.mean().backward()
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    first = float(forward.get_total_flops())
+    return PassFlops(forward=first, training=first + float(backward.get_total_flops()))
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Trainable parameters; a tied weight counts once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def sync(device: torch.device) -> None:
+    """Wait for the device, so that a clock read afterwards is honest. Nothing to do on the CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,44 @@
+"""How a worker tells the run how far its trial is: a small file that it replaces every second or so.
+
+Files rather than a queue, because a worker can be killed at any moment, also while it holds a queue's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+SECONDS_BETWEEN = 1.0
+
+
+class Heartbeat:
+    """Writes (step, steps) now and then; ends the process when the run that started it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last = 0.0
+        self._parent = os.getppid()
+
+    def __call__(self, step: int, steps: int) -> None:
+        """Note that ``step`` of ``steps`` is done; most calls do nothing."""
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN:
+            return
+        self._last = now
+        if os.getppid() != self._parent:
+            os._exit(1)  # orphaned: nobody would collect the row, and the next run starts this trial again
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps([step, steps]), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def read_heartbeat(path: Path) -> float:
+    """The share of a trial that is done, 0 where nothing is known."""
+    try:
+        step, steps = json.loads(path.read_text(encoding="utf-8"))
+        return float(step) / float(steps)
+    except (OSError, ValueError, ZeroDivisionError):
+        return 0.0

@@ -1,0 +1,129 @@
+"""Cutting a corpus: runs a regrouper, bills it, and keeps the result, which all mixers of a seed share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.ledger import Ledger
+from harness.seeds import derive_seed
+from harness.spec import PluginSpec
+from harness.store import write_atomically
+from mixers.regroup.base import Grouping, Partition, Regrouper
+from tasks.base import Corpus, TrainableTask
+
+FORMAT = 1  # raised when the stored form or the meaning of a regrouper's config changes
+
+
+class PaidRegroupLab:
+    """The :class:`mixers.regroup.base.RegroupLab` of one regrouping; everything goes on the bill."""
+
+    def __init__(self, task: TrainableTask, corpus: Corpus, ledger: Ledger) -> None:
+        self._task, self._corpus, self._ledger = task, corpus, ledger
+        self.embedder: str | None = None
+        self.seconds_inside = 0.0
+
+    def embeddings(self, split: str, embedder: str) -> npt.NDArray[np.float32]:
+        """Vectors of a split, billed with the FLOPs and the seconds of making them, also when a cache answers."""
+        begin = time.perf_counter()
+        made = self._task.embed(self._corpus, split, embedder)
+        self._ledger.charge("embedding", flops=made.flops, seconds=made.seconds, what=f"embeddings of {split}")
+        self.embedder = made.embedder
+        self.seconds_inside += time.perf_counter() - begin
+        return made.vectors
+
+    def charge(self, flops: float, what: str) -> None:
+        """FLOPs of the regrouper's own computations."""
+        self._ledger.charge("regrouping", flops=flops, what=what)
+
+
+def partition_of(
+    regrouper: Regrouper,
+    spec: PluginSpec,
+    *,
+    task: TrainableTask,
+    corpus: Corpus,
+    seed: int,
+    cache: Path,
+    ledger: Ledger,
+) -> Partition:
+    """The partition for a trial's seed, from the cache where an equal one was made; billed in full either way."""
+    grouping = Grouping(
+        domains=corpus.domains,
+        train=corpus.labels["train"],
+        validation=corpus.labels["validation"],
+        seed=derive_seed(seed, "partition"),
+    )
+    identity = [FORMAT, corpus.fingerprint, task.name, _settings(task), spec.identity(), grouping.seed]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
+    path = cache / "partitions" / f"{spec.name}-{key}.npz"
+    stored = _read(path)
+    if stored is None:
+        bill = Ledger()
+        lab = PaidRegroupLab(task, corpus, bill)
+        begin = time.perf_counter()
+        made = regrouper.regroup(grouping, lab).checked(grouping)
+        bill.charge("regrouping", seconds=max(0.0, time.perf_counter() - begin - lab.seconds_inside))
+        report = {**made.report, **({"embedder": lab.embedder} if lab.embedder else {})}
+        stored = {
+            # through JSON at once, so that a fresh partition and a cached one read alike
+            **json.loads(json.dumps({"domains": made.domains, "report": report, "bill": bill.state()})),
+            "train": made.train,
+            "validation": made.validation,
+        }
+        _write(path, stored)
+    bill = Ledger()
+    bill.load_state(stored["bill"])
+    for account in ("embedding", "regrouping"):
+        ledger.charge(account, flops=bill.flops[account], seconds=bill.seconds[account])
+    ledger.purchases.update(bill.purchases)
+    return Partition(
+        domains=tuple(stored["domains"]),
+        train=stored["train"],
+        validation=stored["validation"],
+        report=stored["report"],
+    ).checked(grouping)
+
+
+def _settings(task: TrainableTask) -> str:
+    return repr(task.config)
+
+
+def _write(path: Path, stored: dict[str, Any]) -> None:
+    meta = json.dumps({key: stored[key] for key in ("domains", "report", "bill")})
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, train=stored["train"], validation=stored["validation"], meta=np.array(meta))
+
+    write_atomically(path, write)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The stored partition; ``None`` where there is none or where the file is damaged (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            return {**meta, "train": data["train"], "validation": data["validation"]}
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def target_shares(corpus: Corpus, partition: Partition) -> npt.NDArray[np.float64]:
+    """[m] share j = sum over original domains i of target_i x (share of i's validation examples assigned to j).
+
+    A target domain without validation examples keeps its share out; the rest is scaled up to one.
+    """
+    m, n = len(partition.domains), len(corpus.domains)
+    table = np.zeros((n, m))
+    np.add.at(table, (corpus.labels["validation"], partition.validation), 1.0)
+    counts = table.sum(axis=1)
+    seen = counts > 0
+    shares = (corpus.target_shares[seen] / corpus.target_shares[seen].sum()) @ (table[seen] / counts[seen, None])
+    return np.asarray(shares, dtype=np.float64)

@@ -1,0 +1,123 @@
+"""From a trial's spec to everything that stands before the first step: task, corpus, partition, problem, mixer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.experiment import build_config
+from harness.ledger import Ledger
+from harness.partitions import partition_of, target_shares
+from harness.registry import Kind, Registry
+from harness.sampler import DomainSampler
+from harness.seeds import derive_seed
+from harness.spec import PluginSpec, TrialSpec
+from harness.trainer import Trainer
+from mixers.base import Mixer, Problem, Signal
+from mixers.regroup.base import Partition
+from tasks.base import Corpus, Recipe, TrainableTask
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A trial that is ready to start. ``ledger`` already carries the regrouping bill."""
+
+    spec: TrialSpec
+    task: TrainableTask
+    corpus: Corpus
+    partition: Partition
+    problem: Problem
+    mixer: Mixer
+    recipe: Recipe
+    ledger: Ledger
+    device: torch.device
+    dtype: torch.dtype
+
+    def build_model(self) -> nn.Module:
+        """The seed's initial model: the same for every mixer and partition."""
+        return self.task.build_model(derive_seed(self.spec.seed, "model"))
+
+    def trainer(self, signals: tuple[Signal, ...], model: nn.Module | None = None) -> Trainer:
+        """A trainer at step 0."""
+        sampler = DomainSampler(self.partition.train, self.partition.domains, derive_seed(self.spec.seed, "sampling"))
+        return Trainer(
+            task=self.task,
+            corpus=self.corpus,
+            sampler=sampler,
+            model=self.build_model() if model is None else model,
+            recipe=self.recipe,
+            signals=signals,
+            seed=self.spec.seed,
+            device=self.device,
+            dtype=self.dtype,
+            compiled=self.spec.compile,
+        )
+
+
+def make(registry: Registry, kind: Kind, spec: PluginSpec) -> Any:
+    """A plugin object from its spec."""
+    plugin = registry.get(kind, spec.name)
+    return plugin.cls(build_config(plugin, spec.config))
+
+
+def recipe_of(spec: TrialSpec) -> Recipe:
+    """The trial's recipe as the tasks' house knows it."""
+    fields = dict(spec.recipe)
+    fields["betas"] = tuple(fields["betas"])
+    return Recipe(**fields)
+
+
+def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
+    """Load, cut and describe; raises whatever the task, the regrouper or the mixer raises."""
+    task_plugin = registry.get("tasks", spec.task.name)
+    config = build_config(task_plugin, spec.task.config)
+    task: TrainableTask = task_plugin.cls(config, task_plugin.cls.presets[spec.preset], cache)
+    corpus = task.load()
+    ledger = Ledger()
+    partition = partition_of(
+        make(registry, "regroupers", spec.partition),
+        spec.partition,
+        task=task,
+        corpus=corpus,
+        seed=spec.seed,
+        cache=cache,
+        ledger=ledger,
+    )
+    recipe = recipe_of(spec)
+    return Prepared(
+        spec=spec,
+        task=task,
+        corpus=corpus,
+        partition=partition,
+        problem=problem_of(corpus, partition, recipe, derive_seed(spec.seed, "mixer")),
+        mixer=make(registry, "mixers", spec.mixer),
+        recipe=recipe,
+        ledger=ledger,
+        device=torch.device(spec.device),
+        dtype=DTYPES[spec.dtype],
+    )
+
+
+def problem_of(corpus: Corpus, partition: Partition, recipe: Recipe, seed: int) -> Problem:
+    """What a mixer may know, under this partition."""
+    m = len(partition.domains)
+    examples = np.bincount(partition.train, minlength=m).astype(np.int64)
+    units = np.bincount(partition.train, weights=corpus.units["train"], minlength=m).astype(np.int64)
+    return Problem(
+        domains=partition.domains,
+        targets=partition.domains,
+        train_shares=examples / examples.sum(),
+        target_shares=target_shares(corpus, partition),
+        examples=examples,
+        units=units,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        seed=seed,
+    )

@@ -1,0 +1,62 @@
+"""The result objects of a row: aggregated metrics, and what became of the mixture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.sampler import DomainSampler
+from mixers.base import Mixture
+from tasks.base import Corpus, Scores, TaskError, TrainableTask
+
+
+def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str, Any]:
+    """Every metric under the target shares, macro, worst and by original domain.
+
+    The original domains are used whatever the partition, so that all trials are judged alike. Macro and worst are
+    over the original domains that have test examples.
+    """
+    result: dict[str, Any] = {}
+    for metric in task.metrics:
+        values = scores.by_domain(metric.name, len(corpus.domains))
+        known = np.isfinite(values)
+        lacking = [
+            name for name, has, p in zip(corpus.domains, known, corpus.target_shares, strict=True) if p and not has
+        ]
+        if lacking:
+            raise TaskError(f"target domain {lacking[0]} has no test example to score {metric.name} on")
+        worst = int(np.nanargmin(values) if metric.higher_is_better else np.nanargmax(values))
+        result[metric.name] = {
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "primary": metric.primary,
+            "target": float(np.nansum(values * corpus.target_shares)),
+            "macro": float(values[known].mean()),
+            "worst": float(values[worst]),
+            "worst_domain": corpus.domains[worst],
+            "by_domain": {name: float(v) for name, v, has in zip(corpus.domains, values, known, strict=True) if has},
+        }
+    return result
+
+
+def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) -> dict[str, Any]:
+    """Requested and realised shares, epochs, and the whole trajectory with its entropy and largest weight."""
+    drawn = sampler.drawn
+    loss_weights = [
+        [step, mixture.loss_weights.tolist()] for step, mixture in trajectory if mixture.loss_weights is not None
+    ]
+    return {
+        "requested": [[step, mixture.weights.tolist()] for step, mixture in trajectory],
+        "loss_weights": loss_weights,
+        "realised": (drawn / max(1, drawn.sum())).tolist(),
+        "examples_drawn": drawn.tolist(),
+        "epochs": sampler.epochs.tolist(),
+        "entropy": [_entropy(mixture.weights) for _, mixture in trajectory],
+        "largest": [float(mixture.weights.max()) for _, mixture in trajectory],
+    }
+
+
+def _entropy(weights: np.ndarray) -> float:
+    positive = weights[weights > 0]
+    return float(-(positive * np.log(positive)).sum())

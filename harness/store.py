@@ -1,0 +1,131 @@
+"""Files of a run folder. Every file is written whole, under another name, and moved into place.
+
+DIR/experiment.yaml        the last experiment that ran here
+DIR/rows/<id>.json         one finished trial, written once
+DIR/timing/<cell>.json     one timing, joined to its rows when they are read
+DIR/work/<id>/             checkpoint, heartbeat and traceback of a trial
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file and move it to ``path``; a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any, *, indent: int | None = 1) -> None:
+    """Write JSON atomically, with sorted keys; refuses NaN, which is not JSON."""
+    text = json.dumps(data, indent=indent, sort_keys=True, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+class RunFolder:
+    """One run folder; see the module's docstring for its files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def row_path(self, trial: str) -> Path:
+        """Where a trial's row is, or will be."""
+        return self.root / "rows" / f"{trial}.json"
+
+    def timing_path(self, cell: str) -> Path:
+        """Where a cell's timing is, or will be."""
+        return self.root / "timing" / f"{cell}.json"
+
+    def work(self, trial: str) -> Path:
+        """The folder of a trial's passing files."""
+        return self.root / "work" / trial
+
+    def status(self, trial: str) -> str | None:
+        """The status of a finished trial, ``None`` where it has no row."""
+        path = self.row_path(trial)
+        return str(read_json(path)["status"]) if path.exists() else None
+
+    def write_row(self, row: dict[str, Any]) -> None:
+        """Write a trial's row and drop its checkpoint; a traceback stays."""
+        write_json(self.row_path(row["id"]), row)
+        work = self.work(row["id"])
+        if row["status"] == "ok":
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            for name in ("checkpoint.pt", "heartbeat.json"):
+                (work / name).unlink(missing_ok=True)
+
+    def save_checkpoint(self, trial: str, state: dict[str, Any]) -> None:
+        """Write a trial's checkpoint (tensors and plain data only)."""
+        write_atomically(self.work(trial) / "checkpoint.pt", lambda path: torch.save(state, path))
+
+    def load_checkpoint(self, trial: str) -> dict[str, Any] | None:
+        """A trial's checkpoint; ``None`` where there is none or where it cannot be read (the trial then starts over).
+
+        Loads with ``weights_only=True``: a file that holds anything but tensors and plain data is not executed.
+        """
+        path = self.work(trial) / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:
+            path.replace(path.with_suffix(".unreadable"))
+            line = " ".join(str(error).split())[:200]
+            write_text(path.with_suffix(".why"), f"{type(error).__name__}: {line}\n")
+            return None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one run; raises :class:`UserError` where another process holds it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.root}: another run is at work here; wait for it or use another --out") from None
+            yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises :class:`UserError` in one line."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable JSON file ({why}); delete it to redo") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a JSON object; delete it to redo")
+    return data
