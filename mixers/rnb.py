@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mixers import simplex
+from mixers import paper_costs, simplex
 from mixers.base import Array, DomainGradients, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem
 
 
@@ -119,6 +119,11 @@ class RnB(Mixer):
             return None
         self._weights = simplex.floored((1.0 - c.ema) * weights + c.ema * self._weights, c.floor)
         return Mixture(domains=seen.domains, weights=self._weights)
+
+    def published_overhead(self, problem: Problem, *, train_units: float, tracked_fraction: float) -> float:
+        """Table 4: m^2 inner products a round, and nothing else."""
+        rounds = len(self.needs().boundaries(problem.steps))
+        return paper_costs.rnb(m=problem.m, rounds=rounds, train_tokens=train_units, tracked_fraction=tracked_fraction)
 
     def state_dict(self) -> dict[str, Any]:
         """The remarks for the row, and with ``ema`` the mixture in force."""
