@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 IntArray = npt.NDArray[np.int64]
@@ -160,6 +162,27 @@ class TrainableTask(Task):
     """
 
     presets: ClassVar[Mapping[str, Preset]]
+
+    @classmethod
+    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> Any:
+        """The task's config: its defaults, replaced by the preset's settings, replaced by the user's own.
+
+        Raises :class:`TaskError` in one line for an unknown field (with the nearest valid one) or a wrong value.
+        """
+        valid = [item.name for item in fields(cls.Config)]
+        for name in overrides:
+            if name not in valid:
+                near = get_close_matches(str(name), valid, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"valid ones are {', '.join(valid)}"
+                raise TaskError(f"task {cls.name} has no setting {name!r}; {hint}")
+        try:
+            return TypeAdapter(cls.Config).validate_python({**preset.settings, **overrides})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            cause = first.get("ctx", {}).get("error")
+            reason = str(cause) if cause is not None else f"setting {where}={first['input']!r}: {first['msg']}"
+            raise TaskError(f"task {cls.name}: {reason}") from None
 
     def __init__(self, config: Any, preset: Preset, cache: Path) -> None:
         self.config = config

@@ -1,0 +1,323 @@
+"""Language modelling on real text: next-token prediction, judged in bits per byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tasks import decoder, tokenizer, windows
+from tasks.base import (
+    SPLITS,
+    Batch,
+    Corpus,
+    Embeddings,
+    FloatArray,
+    IntArray,
+    Losses,
+    Metric,
+    Preset,
+    Recipe,
+    Scores,
+    TaskError,
+    TrainableTask,
+)
+from tasks.sources.base import Source
+from tasks.sources.embedded import Embedded
+from tasks.sources.folder import Folder
+from tasks.sources.jsonl import Jsonl
+from tasks.sources.published import FINGERPRINTS
+from tasks.tokenizer import Vocabulary
+
+_EVALUATION_TOKENS = 8192  # tokens in one evaluation batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """Data and model of the text task. A preset's settings replace these defaults; a user's settings replace both.
+
+    path: a folder (one subfolder a domain) or a ``.jsonl``/``.jsonl.gz`` file; empty for the embedded corpus.
+    text_field, domain_field, origin_field: fields of a JSONL line; lines with one origin share a split.
+    target: domain -> target share, summing to one; domains left out get none. Empty: the embedded corpus' own
+    target, or the train shares of a user's data.
+    portion: share of every domain's text to use, in (0, 1].
+    validation_windows, test_windows: most evaluation windows a domain.
+    vocabulary: tokens of the BPE. context: tokens a window trains on. width, layers, heads: of the decoder.
+    model: a pretrained causal language model by name or local path, with its own tokenizer; empty: build a decoder.
+    embedder: what ``auto`` means when windows are embedded: ``auto`` (static if installed, else tfidf), ``static``,
+    ``minilm``, ``tfidf`` or ``st:<sentence-transformers model>``.
+    """
+
+    path: str = ""
+    text_field: str = "text"
+    domain_field: str = "domain"
+    origin_field: str = "origin"
+    target: dict[str, float] = field(default_factory=dict)
+    portion: float = 1.0
+    validation_windows: int = 200
+    test_windows: int = 200
+    vocabulary: int = 2048
+    context: int = 128
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    model: str = ""
+    embedder: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("validation_windows", "test_windows", "context", "width", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise TaskError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 < self.portion <= 1:
+            raise TaskError(f"portion={self.portion} must be in (0, 1]")
+
+
+PRESETS = (
+    Preset(
+        name="demo",
+        recipe=Recipe(steps=200, batch_size=8, learning_rate=3e-3),
+        settings={
+            "portion": 0.25,
+            "vocabulary": 1024,
+            "width": 96,
+            "layers": 2,
+            "validation_windows": 50,
+            "test_windows": 50,
+        },
+        summary="seconds a trial on one core; shows how everything works, too short for conclusions",
+    ),
+    Preset(
+        name="nano",
+        recipe=Recipe(steps=1000, batch_size=8, learning_rate=2e-3),
+        summary="about 1.1 M parameters and 1 M tokens; about a minute a trial on one core",
+    ),
+    Preset(
+        name="small",
+        recipe=Recipe(steps=600, batch_size=32, learning_rate=1e-3),
+        settings={
+            "vocabulary": 8192,
+            "context": 512,
+            "width": 512,
+            "layers": 7,
+            "heads": 8,
+            "validation_windows": 50,
+            "test_windows": 50,
+        },
+        summary="about 30 M parameters and 10 M tokens; meant for a GPU",
+    ),
+)
+
+
+class Text(TrainableTask):
+    """One decoder, windows of real text in labelled domains."""
+
+    name: ClassVar[str] = "text"
+    unit: ClassVar[str] = "token"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="bits_per_byte", unit="bits/byte", higher_is_better=False, primary=True),
+        Metric(name="accuracy", unit="share of tokens", higher_is_better=True),
+        Metric(name="loss", unit="nats/token", higher_is_better=False),
+    )
+    Config: ClassVar[type] = TextConfig
+    presets: ClassVar[Mapping[str, Preset]] = {preset.name: preset for preset in PRESETS}
+
+    config: TextConfig
+
+    def __init__(self, config: TextConfig, preset: Preset, cache: Path) -> None:
+        super().__init__(config, preset, cache)
+        self._windows: windows.Windows | None = None
+        self._vocabulary: Vocabulary | None = None
+
+    # Data
+
+    def _source(self) -> Source:
+        config = self.config
+        target = config.target or None
+        if not config.path:
+            source = Embedded(config.portion)
+            source.target = target or source.target
+            return source
+        path = Path(config.path).expanduser()
+        if path.is_dir():
+            return Folder(path, target=target, portion=config.portion)
+        if not path.exists():
+            raise TaskError(f"path={config.path}: no such file or folder")
+        if not path.name.endswith((".jsonl", ".jsonl.gz")):
+            raise TaskError(f"path={config.path}: expected a folder, a .jsonl file or a .jsonl.gz file")
+        return Jsonl(
+            path,
+            text_field=config.text_field,
+            domain_field=config.domain_field,
+            origin_field=config.origin_field,
+            target=target,
+            portion=config.portion,
+        )
+
+    def load(self) -> Corpus:
+        """The corpus; the first time it is read, deduplicated, split and tokenised, afterwards it comes from the cache.
+
+        ``examples`` are token arrays [n, context + 1]; an example trains on ``context`` tokens.
+        """
+        config = self.config
+        source = self._source()
+        if config.model:
+            vocabulary = tokenizer.pretrained(config.model)
+            self._vocabulary = vocabulary
+            identity = tokenizer.pretrained_identity(vocabulary)
+            make = lambda texts: vocabulary  # noqa: E731
+        else:
+            identity = tokenizer.trained_identity(config.vocabulary)
+            make = lambda texts: tokenizer.train(texts, config.vocabulary)  # noqa: E731
+        made = windows.prepare(
+            source,
+            tokenizer=identity,
+            make_vocabulary=make,
+            context=config.context,
+            limits={"validation": config.validation_windows, "test": config.test_windows},
+            cache=self.cache,
+        )
+        self._windows = made
+        counts = np.bincount(made.labels["train"], minlength=len(made.domains))
+        train_shares = counts / counts.sum()
+        target_shares = _target(source.target, made.domains, train_shares)
+        digest = hashlib.sha256(f"{made.fingerprint}{np.round(target_shares, 9).tolist()}".encode())
+        return Corpus(
+            domains=made.domains,
+            labels=made.labels,
+            units={split: np.full(len(made.labels[split]), config.context, dtype=np.int64) for split in SPLITS},
+            examples=made.tokens,
+            train_shares=train_shares,
+            target_shares=target_shares,
+            fingerprint=digest.hexdigest()[:32],
+            expected_fingerprint=self._published(),
+            provenance=made.provenance,
+        )
+
+    def _published(self) -> str | None:
+        """The published fingerprint, where the data settings are exactly those of the preset."""
+        ours = _data_settings(self.config)
+        theirs = _data_settings(TextConfig(**self.preset.settings))
+        return FINGERPRINTS.get(self.preset.name) if ours == theirs else None
+
+    def _prepared(self) -> windows.Windows:
+        if self._windows is None:
+            self.load()
+        assert self._windows is not None
+        return self._windows
+
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer: the trained one, or the pretrained model's."""
+        made = self._prepared()
+        if self._vocabulary is None:
+            self._vocabulary = windows.vocabulary_of(made)
+        return self._vocabulary
+
+    # Model
+
+    def build_model(self, seed: int) -> nn.Module:
+        """A decoder for this preset, or the pretrained model, in training mode."""
+        config = self.config
+        if config.model:
+            return decoder.pretrained(config.model)
+        return decoder.build(
+            vocabulary=len(self._prepared().byte_lengths),
+            context=config.context,
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            end=0,  # the first special token of a trained vocabulary
+            seed=seed,
+        )
+
+    def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
+        """``tokens``: [B, context + 1] int64."""
+        return {"tokens": torch.from_numpy(corpus.examples[split][indices].astype(np.int64))}
+
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """Cross-entropy of every next token, in nats; all tokens count, the end token included."""
+        per_unit, _ = _predict(model, batch["tokens"])
+        return Losses(per_unit=per_unit, mask=torch.ones_like(per_unit), per_example=per_unit.mean(dim=1))
+
+    # Judgement
+
+    def evaluate(
+        self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
+    ) -> Scores:
+        """Sums per window over its predicted tokens; special tokens count neither above nor below the line."""
+        tokens = corpus.examples[split]
+        lengths = torch.from_numpy(self._prepared().byte_lengths).to(device)
+        step = max(1, _EVALUATION_TOKENS // self.config.context)
+        columns: list[Tensor] = []
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                for start in range(0, len(tokens), step):
+                    indices = np.arange(start, min(start + step, len(tokens)))
+                    batch = self.batch(corpus, split, indices)["tokens"].to(device)
+                    per_unit, correct = _predict(model, batch)
+                    size = lengths[batch[:, 1:]]
+                    counted = (size > 0).double()
+                    nats = (per_unit.double() * counted).sum(1)
+                    right = (correct.double() * counted).sum(1)
+                    columns.append(torch.stack([nats, right, counted.sum(1), size.double().sum(1)]).cpu())
+        finally:
+            model.train(training)
+        nats_, right_, count, bytes_ = torch.cat(columns, dim=1).numpy()
+        return Scores(
+            domains=corpus.labels[split],
+            sums={
+                "bits_per_byte": (nats_ / math.log(2), bytes_),
+                "accuracy": (right_, count),
+                "loss": (nats_, count),
+            },
+        )
+
+    def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
+        """Vectors of the windows' texts; see :mod:`tasks.embedding` for the embedders."""
+        from tasks import embedding
+
+        if split not in SPLITS:
+            raise TaskError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
+        return embedding.embed(
+            self.config.embedder if embedder == "auto" else embedder,
+            texts=lambda wanted: self.vocabulary().decode(corpus.examples[wanted]),
+            content=self._prepared().fingerprint,
+            split=split,
+            cache=self.cache,
+        )
+
+
+def _predict(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """([B, T] float32 losses in nats, [B, T] bool whether the likeliest token was right) of windows [B, T + 1]."""
+    logits = model(input_ids=tokens[:, :-1]).logits.float()
+    targets = tokens[:, 1:]
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return losses, logits.detach().argmax(dim=-1) == targets
+
+
+def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_shares: FloatArray) -> FloatArray:
+    """[m] target shares on the domains: the wanted ones, checked, or the train shares."""
+    if wanted is None:
+        return train_shares.copy()
+    unknown = sorted(set(wanted) - set(domains))
+    if unknown:
+        raise TaskError(f"target names unknown domain {unknown[0]!r}; the domains are {', '.join(domains)}")
+    shares = np.array([wanted.get(domain, 0.0) for domain in domains], dtype=np.float64)
+    if not np.all(np.isfinite(shares)) or shares.min() < 0 or abs(shares.sum() - 1) > 1e-3:
+        raise TaskError(f"target shares must be non-negative and sum to 1; they sum to {shares.sum():.6g}")
+    return shares / shares.sum()
+
+
+def _data_settings(config: TextConfig) -> str:
+    names = ("path", "target", "portion", "validation_windows", "test_windows", "vocabulary", "context", "model")
+    return json.dumps({name: getattr(config, name) for name in names}, sort_keys=True)
