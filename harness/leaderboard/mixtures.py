@@ -20,7 +20,7 @@ from harness.leaderboard.rows import Row, is_scored
 
 # A panel shows at most this many domains; the rest is one band.
 SHOWN = 12
-COLUMNS = 5
+COLUMNS = 6
 OTHER = "other"
 # Twelve hues that neighbours keep apart, and grey for what is left over.
 COLOURS = (
@@ -110,7 +110,8 @@ def _largest(weights: Sequence[FloatArray], m: int) -> list[int]:
 def draw_mixtures(data: dict[str, Any]) -> Figure:
     """Stacked weights over steps: a block of panels and a legend per partition."""
     blocks = data["blocks"]
-    columns = max(min(COLUMNS, len(block["panels"])) for block in blocks)
+    most = max(len(block["panels"]) for block in blocks)
+    columns = math.ceil(most / math.ceil(most / COLUMNS))
     heights = [max(math.ceil(len(b["panels"]) / columns) * 1.75, 0.19 * len(b["domains"])) + 0.5 for b in blocks]
     longest = max(len(name) for block in blocks for name in block["domains"])
     width, height = 0.62 + 1.75 * columns + 0.25 + 0.075 * max(8, longest), 0.7 + sum(heights)
@@ -161,7 +162,7 @@ def _dress(axes: Axes, mixer: str, steps: int, *, first: bool) -> None:
     right.set_horizontalalignment("right")
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if first else ["", "", ""])
     if first:
-        axes.set_ylabel("share drawn", fontsize=8, color=MUTED)
+        axes.set_ylabel("weight", fontsize=8, color=MUTED)
     axes.tick_params(colors=MUTED, labelsize=7.5, length=2)
     for spine in axes.spines.values():
         spine.set_visible(False)

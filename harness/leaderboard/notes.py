@@ -24,9 +24,9 @@ pairs of rows. A row may carry several letters. The number in front is the place
 - **Smallest detectable difference**: what a paired t-test with these seeds and this spread finds with probability 0.8 \
 at Holm's strictest level. A true difference below it will mostly go unseen.
 - **macro** is the unweighted mean over original domains; **worst domain** the one with the worst mean over seeds.
-- **FLOPs %**: counted operations that the mixer bought or added, relative to training. **regroup %**: those that \
-making the partition cost. **paper %**: that overhead by the formula of the method's paper, if it has one. **host s**: seconds \
-inside the mixer and what it bought. **step %** and **memory %**: step time and peak memory against the static \
+- **FLOPs %**: counted operations that the mixer bought or added, relative to training. **regroup %**: those of \
+making the partition. **paper %**: that overhead by the formula of the method's paper, if it has one. **host s**: \
+seconds inside the mixer and what it bought. **step %** and **memory %**: step time and peak memory against the static \
 mixture, paired, from a serial timing pass that ran alone. A dash: not measured, or nothing to compare with.
 """
 
