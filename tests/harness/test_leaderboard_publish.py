@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-import rows_factory as factory
 from PIL import Image
 
 from harness.leaderboard import RowsError, check, publish, read_rows
 from harness.leaderboard.groups import split
 from harness.leaderboard.mixtures import mixture_picture
+from tests.harness import rows_factory as factory
 
 
 def board():

@@ -7,11 +7,11 @@ import gzip
 import json
 
 import pytest
-import rows_factory as factory
 
 from harness.leaderboard import RowsError, as_csv, frame, read_rows
 from harness.leaderboard.groups import reasons, split
 from harness.leaderboard.rows import merge
+from tests.harness import rows_factory as factory
 
 
 def test_reads_run_folders_published_folders_and_files(tmp_path):

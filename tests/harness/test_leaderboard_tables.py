@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import rows_factory as factory
 
 from harness.leaderboard import RowsError, compare, terminal_table, wording
 from harness.leaderboard.groups import split
 from harness.leaderboard.standings import standing
 from harness.leaderboard.tables import group_markdown, leaderboard_csv
+from tests.harness import rows_factory as factory
 
 UNIFORM = [2.00, 2.02, 2.04]
 
@@ -61,7 +61,8 @@ def test_markdown_says_it_all():
     assert f"Against `uniform` on the same partition: {verdict}" in text
     assert "3 tests against baselines (p, Holm) and 3 between all rows (letters, Holm)" in text
     assert "Smallest detectable difference against a baseline: " in text
-    assert "| 0.53 " in text.replace("  ", "")
+    cost = line_of(text[text.index("### Cost") :], "rnb", "0.53")
+    assert [cell.strip() for cell in cost.split("|")[4:-1]] == ["0.53", "0.020", "—", "—", "0", "0.000", "0.0090"]
     assert "corpus aaaabbbbcccc, protocol 1, commit 0123456789" in text
     assert "Some CPU, 2 cores" in text
     assert "### Failed" not in text
