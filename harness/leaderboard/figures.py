@@ -115,7 +115,9 @@ def _label(axes: Axes, points: list[dict[str, Any]], partitions: list[str]) -> N
     canvas.draw()
     renderer = canvas.get_renderer()
     pixel = figure.dpi / 72
-    placed: list[tuple[float, float, float, float]] = []
+    spots = [axes.transData.transform((point["x"], point["y"])) for point in points]
+    marker = 8 * pixel
+    placed = [(float(x) - marker / 2, float(y), marker, marker) for x, y in spots]
     low, high = axes.get_window_extent(renderer).intervaly
     for point in sorted(points, key=lambda p: (p["x"], p["y"])):
         x, y = axes.transData.transform((point["x"], point["y"]))
