@@ -244,7 +244,7 @@ class Text(TrainableTask):
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
         """Cross-entropy of every next token, in nats; all tokens count, the end token included."""
-        per_unit, _ = _predict(model, batch["tokens"])
+        per_unit = _losses(_logits(model, batch["tokens"]), batch["tokens"])
         return Losses(per_unit=per_unit, mask=torch.ones_like(per_unit), per_example=per_unit.mean(dim=1))
 
     # Judgement
@@ -264,8 +264,9 @@ class Text(TrainableTask):
                 for start in range(0, len(tokens), step):
                     indices = np.arange(start, min(start + step, len(tokens)))
                     batch = self.batch(corpus, split, indices)["tokens"].to(device)
-                    per_unit, correct = _predict(model, batch)
-                    size = lengths[batch[:, 1:]]
+                    logits, targets = _logits(model, batch), batch[:, 1:]
+                    per_unit, correct = _losses(logits, batch), logits.argmax(dim=-1) == targets
+                    size = lengths[targets]
                     counted = (size > 0).double()
                     nats = (per_unit.double() * counted).sum(1)
                     right = (correct.double() * counted).sum(1)
@@ -297,12 +298,16 @@ class Text(TrainableTask):
         )
 
 
-def _predict(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """([B, T] float32 losses in nats, [B, T] bool whether the likeliest token was right) of windows [B, T + 1]."""
-    logits = model(input_ids=tokens[:, :-1]).logits.float()
+def _logits(model: nn.Module, tokens: Tensor) -> Tensor:
+    """[B, T, vocabulary] float32 logits for the next tokens of windows [B, T + 1]."""
+    logits: Tensor = model(input_ids=tokens[:, :-1]).logits.float()
+    return logits
+
+
+def _losses(logits: Tensor, tokens: Tensor) -> Tensor:
+    """[B, T] float32 losses in nats."""
     targets = tokens[:, 1:]
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-    return losses, logits.detach().argmax(dim=-1) == targets
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_shares: FloatArray) -> FloatArray:
