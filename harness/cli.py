@@ -86,8 +86,8 @@ def run(experiment: Path | None, out: Path, retry: bool, **flags: Any) -> None:
       harness run --tasks "text[path=my_corpus.jsonl]" --preset nano --out runs/mine
       harness run experiment.yaml --workers 2
     """
+    from harness.leaderboard.console import terminal_table
     from harness.leaderboard.rows import read_rows
-    from harness.leaderboard.tables import terminal_table
     from harness.run import run_experiment
 
     if not flags["plugin"]:
@@ -142,7 +142,8 @@ def rows(folder: tuple[Path, ...], form: str) -> None:
       harness rows runs/demo
       harness rows leaderboards/text-nano --format csv > rows.csv
     """
-    from harness.leaderboard.rows import as_csv, read_rows, rows_table
+    from harness.leaderboard.rows import as_csv, read_rows
+    from harness.listing import rows_table
 
     found = read_rows(list(folder))
     if form == "table":
@@ -164,8 +165,8 @@ def compare(folder: tuple[Path, ...], baseline: str) -> None:
     Example:
       harness compare runs/demo --baseline natural
     """
+    from harness.leaderboard.console import compare as compare_rows
     from harness.leaderboard.rows import read_rows
-    from harness.leaderboard.tables import compare as compare_rows
 
     click.echo(compare_rows(read_rows(list(folder)), baseline))
 

@@ -59,11 +59,9 @@ class Experiment(BaseModel):
     def _seeds(cls, value: Any) -> Any:
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(",") if part.strip()]
-            if not all(part.isdigit() for part in parts):
+            if not parts or not all(part.isdigit() for part in parts):
                 raise ValueError("give a number of seeds (5) or the seeds themselves (0,1,7)")
-            value = [int(part) for part in parts]
-            if len(value) == 1 and "," not in str(parts):
-                value = value[0]
+            value = [int(part) for part in parts] if "," in value else int(value)
         if isinstance(value, int):
             if value < 1:
                 raise ValueError("at least one seed is needed")

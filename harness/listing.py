@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -45,6 +46,20 @@ def description(name: str, files: Sequence[Path]) -> str:
         names = [known for kind in KINDS for known in registry.all(kind)]
         raise UserError(f"nothing is named {name!r}{nearest(name, names)}")
     return "\n\n".join(_describe(plugin) for plugin in found)
+
+
+def rows_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line a row: what it is, how it ended, its primary metric or the reason."""
+    table = []
+    for row in rows:
+        spec = row["spec"]
+        result = row["reason"]
+        if row["status"] == "ok":
+            name, metric = next((name, metric) for name, metric in row["metrics"].items() if metric["primary"])
+            result = f"{name} {metric['target']:.4f}"
+        labels = [spec.get(f"{role}_label", spec[role]) for role in ("task", "partition", "mixer")]
+        table.append([*labels, spec["preset"], spec["seed"], row["status"], result])
+    return tabulate(table, headers=["task", "partition", "mixer", "preset", "seed", "status", "result"])
 
 
 def _describe(plugin: Plugin) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from harness.trainer import DivergedError, Trainer
 from mixers.base import DomainGradients, Mixture, MixtureError, Needs, Observation
 
 Progress = Callable[[int, int], None]
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_SECONDS = float(os.environ.get("MIXOFF_CHECKPOINT_SECONDS", "20"))
 
 
 def run_trial(
@@ -41,6 +42,7 @@ def run_trial(
     begin = time.perf_counter()
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
     try:
         trial = Trial(prepare(spec, registry, cache), folder, progress, checkpoint_seconds)
         row = trial.run()
@@ -179,12 +181,7 @@ class Trial:
             "mixer": self.prepared.mixer.state_dict(),
             "ledger": self.ledger.state(),
             "trajectory": [
-                [
-                    step,
-                    mixture.weights.tolist(),
-                    None if mixture.loss_weights is None else mixture.loss_weights.tolist(),
-                ]
-                for step, mixture in self.trajectory
+                [step, mixture.weights.tolist(), _listed(mixture.loss_weights)] for step, mixture in self.trajectory
             ],
         }
         self.folder.save_checkpoint(
@@ -261,12 +258,14 @@ class Trial:
             if isinstance(signal, DomainGradients):
                 layers = list(self.prepared.task.tracked(model))
                 tracked = sum(layer.weight.numel() for layer in layers[-(signal.layers or len(layers)) :])
-        units = (
-            self.prepared.recipe.steps * self.prepared.recipe.batch_size * self.prepared.corpus.units["train"].mean()
-        )
         return self.prepared.mixer.published_overhead(
-            self.prepared.problem, train_units=float(units), tracked_fraction=tracked / parameter_count(model)
+            self.prepared.problem, train_units=self._units(), tracked_fraction=tracked / parameter_count(model)
         )
+
+    def _units(self) -> float:
+        """Units that the main run trains on, at the corpus's mean units an example."""
+        recipe = self.prepared.recipe
+        return float(recipe.steps * recipe.batch_size * self.prepared.corpus.units["train"].mean())
 
 
 def _listed(array: Any) -> list[float] | None:

@@ -33,10 +33,15 @@ def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], check
 
 
 def _quiet() -> None:
-    """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal."""
+    """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal.
+
+    The slow imports happen here, so that a trial's time limit does not pay for them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import harness.trial
+    import tasks.text  # noqa: F401
 
 
 def _why(error: BaseException) -> tuple[str, str]:

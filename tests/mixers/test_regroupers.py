@@ -192,3 +192,9 @@ def test_the_control_follows_the_seed():
 def test_importing_the_regroupers_does_not_load_scikit_learn():
     code = "import mixers.rnb, mixers.regroup.random, sys; sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_chosen_k_does_not_depend_on_the_seed():
+    data = planted(spread=0.9, n=600)
+    grids = [regroup(KMeans, *data, seed=seed, k_grid=(3, 4, 5, 6))[0].report["k_scores"] for seed in range(4)]
+    assert all(grid == grids[0] for grid in grids)

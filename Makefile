@@ -1,0 +1,53 @@
+# Each target does all the set-up it needs. PYTHON chooses the interpreter that makes the virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+BOARDS := $(RUN)/leaderboards
+
+.PHONY: help demo test test-fast lint bench leaderboards clean
+
+help:
+	@echo "make demo          train a small model on real text under several mixers and print a leaderboard"
+	@echo "make test          linters, type checker, import contracts, every test, every published table"
+	@echo "make test-fast     the same without the slow tests"
+	@echo "make bench         speed: the harness against a bare loop, R&B's price and error"
+	@echo "make leaderboards  regenerate the tables and pictures of leaderboards/ from their rows"
+	@echo "make clean         remove the virtual environment and the runs"
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 2; }
+	@echo "installing into $(VENV) (a few minutes the first time: PyTorch is large) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,test]"
+	@touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/harness run demo.yaml --out $(RUN)
+	$(BIN)/harness leaderboard $(RUN) --out $(BOARDS) --name demo --title "Demo: text, two seeds"
+	@echo
+	@echo "Look at $(BOARDS)/demo/README.md for the tables and at $(BOARDS)/demo/figures/ for the pictures."
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/harness leaderboard --check
+	$(BIN)/python -m pytest
+
+test-fast: lint
+	$(BIN)/harness leaderboard --check
+	$(BIN)/python -m pytest -m "not slow"
+
+bench: $(VENV)/ready
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+
+leaderboards: $(VENV)/ready
+	@for board in leaderboards/*/; do $(BIN)/harness leaderboard "$$board" --name "$$(basename $$board)"; done
+
+clean:
+	rm -rf $(VENV) runs

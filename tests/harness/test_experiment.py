@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.experiment import Experiment, read_experiment, trials
+from harness.registry import Registry
+from tests.harness.conftest import FILES
+
+
+def test_flags_and_yaml_make_the_same_experiment(tmp_path: Path):
+    file = tmp_path / "e.yaml"
+    file.write_text("mixers:\n  - uniform\n  - rnb: {lam: 10}\nseeds: 3\npreset: nano\n")
+    by_flags = read_experiment(None, {"mixers": "uniform,rnb[lam=10]", "seeds": "3", "preset": "nano"})
+    registry = Registry(FILES)
+    ids = [[t.id for t in trials(e.model_copy(update={"tasks": ("toy",), "preset": "demo", "device": "cpu"}), registry)]
+           for e in (read_experiment(file, {}), by_flags)]  # fmt: skip
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 6
+
+
+def test_flags_win_over_the_file(tmp_path: Path):
+    file = tmp_path / "e.yaml"
+    file.write_text("seeds: 3\nsteps: 7\n")
+    experiment = read_experiment(file, {"steps": 9, "preset": None})
+    assert experiment.seeds == (0, 1, 2)
+    assert experiment.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"mixer": "uniform"}, "did you mean 'mixers'"),
+        ({"seeds": "many"}, "number of seeds"),
+        ({"seeds": "0"}, "at least one seed"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"device": "gpu"}, "'cpu' or 'cuda'"),
+        ({"dtype": "float16"}, "bfloat16"),
+    ],
+)
+def test_bad_values_name_the_key_and_the_remedy(values, says):
+    with pytest.raises(UserError) as caught:
+        read_experiment(None, values)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "seeds: {a: 1}\n"])
+def test_bad_yaml_is_one_line(tmp_path: Path, text: str):
+    file = tmp_path / "e.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_experiment(file, {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"mixers": "rnbb"}, "did you mean 'rnb'"),
+        ({"mixers": "rnb[lambda=3]"}, "unknown parameter 'lambda' (did you mean 'lam'"),
+        ({"mixers": "rnb[lam=many]"}, "lam"),
+        ({"mixers": "uniform,uniform"}, "stands twice"),
+        ({"mixers": "rnb,rnb[lam=3]"}, "is the same as rnb"),
+        ({"partitions": "k_means"}, "did you mean 'kmeans'"),
+        ({"preset": "nanno"}, "no preset 'nanno'"),
+        ({"tasks": "toy[sise=3]"}, "sise"),
+        ({"tasks": "tex"}, "did you mean 'text'"),
+    ],
+)
+def test_unknown_names_give_the_nearest(toy_specs, flags, says):
+    with pytest.raises(UserError) as caught:
+        toy_specs(**flags)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_depend_on_what_matters_and_on_nothing_else(toy_specs):
+    (base,) = toy_specs()
+    same = toy_specs(mixers="natural,uniform", seeds="0,3", workers=2, timing=False, time_limit=5.0)
+    assert base.id in {spec.id for spec in same}
+    for change in ({"steps": 31}, {"threads": 2}, {"dtype": "bfloat16"}, {"tasks": "toy[size=41]"}, {"seeds": "7,"}):
+        (other,) = toy_specs(**change)
+        assert other.id != base.id, change
+    assert {s.cell for s in toy_specs(seeds="3")} == {base.cell}, "a cell is a trial without its seed"
+
+
+def test_specs_survive_json(toy_specs):
+    import json
+
+    for spec in toy_specs(mixers="uniform,rnb[lam=10]", partitions="original,kmeans"):
+        again = type(spec).from_json(json.loads(json.dumps(spec.as_json())))
+        assert again == spec
+        assert again.id == spec.id
+
+
+def test_every_field_has_a_flag():
+    from harness.cli import run
+
+    names = {parameter.name for parameter in run.params}
+    assert set(Experiment.model_fields) <= names

@@ -1,0 +1,117 @@
+"""Rows: what a finished trial says of itself, and how a failed one ends."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from harness.partitions import target_shares
+from harness.trial import verdict
+from mixers.regroup.base import Partition
+from tests.plugins.toy_task import DOMAINS
+
+
+def test_a_row_says_what_happened(run_toy):
+    row = run_toy(mixers="rnb")
+    assert row["status"] == "ok", row["reason"]
+    json.dumps(row, allow_nan=False)
+    assert row["spec"]["mixer_config"]["lam"] == 3.0
+    assert row["domains"]["original"] == list(DOMAINS)
+    requested = row["mixture"]["requested"]
+    assert [step for step, _ in requested] == [3 * i for i in range(10)], "one mixture a round, none after the last"
+    assert all(sum(weights) == pytest.approx(1) for _, weights in requested)
+    assert row["mixture"]["examples_drawn"] == [
+        round(s * 120) for s in row["mixture"]["realised"]
+    ], "30 steps of 4 examples"
+    sizes = np.array(row["domains"]["examples"])
+    assert row["mixture"]["epochs"] == pytest.approx((np.array(row["mixture"]["examples_drawn"]) / sizes).tolist())
+    loss = row["metrics"]["loss"]
+    by_domain = loss["by_domain"]
+    assert loss["target"] == pytest.approx(np.dot([0.1, 0.2, 0.3, 0.4], [by_domain[d] for d in DOMAINS]))
+    assert loss["macro"] == pytest.approx(np.mean(list(by_domain.values())))
+    assert loss["worst"] == max(by_domain.values())
+    assert row["metrics"]["accuracy"]["worst"] == min(row["metrics"]["accuracy"]["by_domain"].values())
+    over = row["overhead"]
+    assert over["counted_share"] == over["mixing_flops"] / over["training_flops"] > 0
+    assert over["paper_share"] == pytest.approx(10 * 16 * (16 * 8 / 328) / (6 * 720)), "T m^2 / (6 D) of the head"
+
+
+def test_static_mixers_add_nothing(run_toy):
+    row = run_toy(mixers="natural")
+    assert row["overhead"]["mixing_flops"] == 0
+    assert len(row["mixture"]["requested"]) == 1
+    assert row["mixture"]["requested"][0][1] == pytest.approx(row["domains"]["train_shares"])
+
+
+def test_scores_do_not_depend_on_how_the_data_is_cut(run_toy):
+    """A mixture of all weight on one example's worth of data aside, test examples and weights stay the same."""
+    whole = run_toy(partitions="kmeans[k=1]")
+    assert list(whole["metrics"]["loss"]["by_domain"]) == list(DOMAINS)
+    assert whole["domains"]["train"] == ["cluster-00"]
+
+
+def test_target_shares_under_a_new_partition():
+    """Share j = sum over i of target_i x share of i's validation examples in j, by hand."""
+    from types import SimpleNamespace
+
+    corpus = SimpleNamespace(
+        domains=("a", "b"),
+        labels={"validation": np.array([0, 0, 0, 0, 1, 1])},
+        target_shares=np.array([0.8, 0.2]),
+    )
+    partition = Partition(domains=("x", "y"), train=np.array([0, 1]), validation=np.array([0, 0, 0, 1, 1, 1]))
+    assert target_shares(corpus, partition) == pytest.approx([0.8 * 3 / 4, 0.8 * 1 / 4 + 0.2])
+
+
+def test_regrouping_is_billed_to_every_trial_also_from_the_cache(run_toy):
+    first = run_toy(partitions="kmeans[k=3]")
+    again = run_toy(partitions="kmeans[k=3]", mixers="natural")
+    assert first["overhead"]["regrouping_flops"] == again["overhead"]["regrouping_flops"] > 0
+    assert first["partition_report"] == again["partition_report"]
+    assert first["partition_report"]["embedder"] == "toy"
+
+
+def test_declared_purchases_are_billed(run_toy):
+    row = run_toy(mixers="buyer")
+    assert row["status"] == "ok", row["reason"]
+    line = row["overhead"]["purchases"]["validation losses"]
+    assert line["calls"] == 2
+    assert row["overhead"]["mixing_flops"] == line["flops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("mixer", "status", "says"),
+    [
+        ("off_simplex", "bad_mixture", "sum 2"),
+        ("raises", "failed", "RuntimeError: no idea what to do"),
+        ("undeclared", "failed", "add DomainGradients() to needs().signals"),
+        ("overbuys", "failed", "needs().purchases.validation_losses"),
+        ("hungry", "oom", "out of memory"),
+    ],
+)
+def test_failures_are_rows_with_a_status_and_one_line(run_toy, tmp_path, mixer, status, says):
+    row = run_toy(mixers=mixer)
+    assert row["status"] == status
+    assert says in row["reason"]
+    assert "\n" not in row["reason"]
+    assert row["spec"]["mixer"] == mixer
+    assert row["metrics"] is None
+    assert "Traceback" in (tmp_path / "run" / "work" / row["id"] / "traceback.txt").read_text()
+
+
+def test_a_models_own_want_of_memory_is_known(run_toy):
+    import torch
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert verdict(caught.value)[0] == "oom"
+
+
+def test_the_same_spec_gives_the_same_row(run_toy):
+    rows = [run_toy(mixers="memory", partitions="kmeans[k=3]") for _ in range(2)]
+    for row in rows:
+        del row["measured"], row["provenance"]
+    assert rows[0] == rows[1]
+    assert rows[0]["mixture"]["loss_weights"], "loss weights are logged"
