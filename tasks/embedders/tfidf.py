@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import sklearn
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -24,7 +25,7 @@ class Tfidf(Embedder):
     fitted: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._counter = TfidfVectorizer(max_features=_WORDS, sublinear_tf=True, dtype="float32")
+        self._counter = TfidfVectorizer(max_features=_WORDS, sublinear_tf=True, dtype=np.float32)
         self._svd: TruncatedSVD | None = None
         self.name = f"tfidf (scikit-learn {sklearn.__version__}, {_WIDTH}-d)"
 
