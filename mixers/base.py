@@ -133,15 +133,18 @@ class DomainGradients:
 
     layers: how many of the task's tracked modules, counted from the end; 0 means all of them.
     estimator: ``exact`` accumulates whole weight gradients per domain; ``sketch`` accumulates an unbiased random
-    projection of them, whose error is stated in ``benchmarks/``.
-    rows, columns: size of the sketch on the output and on the input side (``sketch`` only; 0 leaves a side exact).
+    projection of them, drawn anew every round, whose price and error ``benchmarks/gradient_price.py`` and
+    ``benchmarks/gradient_error.py`` measure.
+    rows, columns: size of the sketch on the layer's output and on its input side (``sketch`` only; 0 leaves a side
+    whole). The error falls about as 1/sqrt(rows) + 1/sqrt(columns). A token costs 2 (outputs + inputs) + 2 rows columns
+    FLOPs, and the sums 4 rows columns bytes a domain and layer.
     self_products: also keep the squared norms of every step's own sums, for a debiased diagonal.
     """
 
     layers: int = 1
     estimator: str = "sketch"
-    rows: int = 128
-    columns: int = 0
+    rows: int = 256
+    columns: int = 32
     self_products: bool = False
 
 

@@ -1,13 +1,16 @@
-"""Sketched domain gradients: an unbiased projection of the output side, read by hooks that change nothing.
+"""Sketched domain gradients: an unbiased projection of both sides, read by hooks that change nothing.
 
-A domain's summed gradient is A = sum over its tokens of dy x^T, [V, d]. With a random S, [V, r], such that
-E[S S^T] = I, the sums S^T A need only z = S^T dy per token, and E<S^T A_i, S^T A_j> = <A_i, A_j>.
+A domain's summed gradient is A = sum over its tokens of dy x^T, [V, d]. With random S, [V, r], and Q, [d, q], such that
+E[S S^T] = I and E[Q Q^T] = I, the sums S^T A Q need only z = S^T dy and y = Q^T x per token, and
+E<S^T A_i Q, S^T A_j Q> = <A_i, A_j>.
 
-S is a count sketch (Charikar, Chen & Farach-Colton 2002; Weinberger et al. 2009) of a shape that one batched
-matrix-vector product can apply while reading dy once: the output dimensions are cut into V / r consecutive blocks,
-every block gets one random sign, and the signed blocks are added. Two outputs share a bucket exactly if their indices
-agree modulo r, and the product of their blocks' signs has mean zero, so the estimate is unbiased for every pair of
-gradients. One matrix of signs per column would be as unbiased, but reads and writes dy twice more.
+Both are count sketches (Charikar, Chen & Farach-Colton 2002; Weinberger et al. 2009) of a shape that one batched
+matrix-vector product can apply while reading its input once: the dimensions are cut into consecutive blocks of r,
+every block gets one random sign, and the signed blocks are added. Two dimensions share a bucket exactly if their
+indices agree modulo r, and the product of their blocks' signs has mean zero, so the estimate is unbiased for every
+pair of gradients. A sign for every dimension would be as unbiased and, as measured, no more precise, but would read
+and write dy twice more. At equal cost, a fine sketch of the outputs with a coarse one of the inputs was more precise
+than a coarse sketch of the outputs alone (``benchmarks/gradient_error.py``).
 """
 
 from __future__ import annotations
@@ -21,17 +24,53 @@ from torch import Tensor, nn
 from harness.gradients.layer import LayerSums, Step, rows
 
 
-class SketchedSums(LayerSums):
-    """Per-domain sums of S^T dW, [m, r, d]; ``size`` is r, and 0 (or anything from V on) keeps the side whole."""
+class Fold:
+    """A count sketch of the last axis to ``size`` buckets; 0, or anything from its length on, keeps it whole."""
 
-    def __init__(self, layer: nn.Linear, m: int, *, size: int, seed: tuple[int, ...], self_products: bool) -> None:
+    def __init__(self, length: int, size: int, device: torch.device) -> None:
+        self.length = length
+        self.size = length if size <= 0 or size >= length else size
+        self.signs = torch.ones(1, -(-length // self.size), device=device)
+
+    def draw(self, seed: tuple[int, ...]) -> None:
+        """Fresh signs, from the seed alone."""
+        drawn = np.random.default_rng(seed).integers(0, 2, size=self.signs.shape[1]) * 2 - 1
+        self.signs.copy_(torch.from_numpy(drawn.astype(np.float32))[None, :])
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """[B, T, length] -> [B, T, size]."""
+        if self.size == self.length:
+            return values
+        batch, positions, _ = values.shape
+        whole, rest = divmod(self.length, self.size)
+        signs = self.signs.to(values.dtype)
+        flat = values.reshape(batch * positions, self.length)
+        # [1, K] @ [N, K, size]: a matrix-vector product a token; the input is read once, nothing else is written.
+        folded = torch.matmul(signs[:, :whole], flat[:, : whole * self.size].unflatten(1, (whole, self.size))).squeeze(
+            1
+        )
+        if rest:
+            folded[:, :rest] += signs[0, whole] * flat[:, whole * self.size :]
+        return folded.view(batch, positions, self.size)
+
+    def flops(self, tokens: int) -> float:
+        """Counted, for so many tokens."""
+        return 0.0 if self.size == self.length else 2.0 * tokens * self.length
+
+
+class SketchedSums(LayerSums):
+    """Per-domain sums of S^T dW Q, [m, r, q]."""
+
+    def __init__(
+        self, layer: nn.Linear, m: int, *, rows: int, columns: int, seed: tuple[int, ...], self_products: bool
+    ) -> None:
         super().__init__(layer, m, self_products=self_products)
         outputs, inputs = layer.weight.shape
-        self.rows = outputs if size <= 0 or size >= outputs else size
-        self.seed = seed
         device = layer.weight.device
-        self.sums = torch.zeros(m, self.rows, inputs, device=device)
-        self.signs = torch.ones(1, -(-outputs // self.rows), device=device)
+        self.seed = seed
+        self.outputs = Fold(outputs, rows, device)
+        self.inputs = Fold(inputs, columns, device)
+        self.sums = torch.zeros(m, self.outputs.size, self.inputs.size, device=device)
         self.handle: Any = None
         self.start_round(0)
 
@@ -49,8 +88,8 @@ class SketchedSums(LayerSums):
     def start_round(self, round_index: int) -> None:
         """Fresh sums under fresh signs."""
         super().start_round(round_index)
-        drawn = np.random.default_rng((*self.seed, round_index)).integers(0, 2, size=self.signs.shape[1]) * 2 - 1
-        self.signs.copy_(torch.from_numpy(drawn.astype(np.float32))[None, :])
+        for side, fold in enumerate((self.outputs, self.inputs)):
+            fold.draw((*self.seed, round_index, side))
 
     @torch.compiler.disable()  # dynamo cannot trace a hook on a tensor inside the graph; this breaks the graph here
     def _watch(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -66,14 +105,13 @@ class SketchedSums(LayerSums):
     def _add(self, x: Tensor, dy: Tensor, step: Step) -> None:
         """Add a step's sketched gradients: x [B, ..., d], dy [B, ..., V]."""
         x, dy = rows(x), rows(dy)
-        z = self.sketch(dy).float()
-        x = x.float()
+        z, y = self.outputs(dy).float(), self.inputs(x).float()
         alpha = 1.0
         if isinstance(step.inverse, Tensor):
             z = z * step.inverse.to(z.dtype)[:, None, None]
         else:
             alpha = step.inverse
-        pieces = torch.bmm(z.transpose(1, 2), x)
+        pieces = torch.bmm(z.transpose(1, 2), y)
         if self.own is None:
             self.sums.index_add_(0, step.index, pieces, alpha=alpha)
         else:
@@ -85,21 +123,6 @@ class SketchedSums(LayerSums):
             self.own.index_add_(0, index, mine.square().sum((1, 2)))
             self.flops += 2.0 * mine.numel() + pieces.numel()
         self.seen += 1
-        tokens, outputs = x.shape[0] * x.shape[1], dy.shape[-1]
-        projection = 2.0 * tokens * outputs if self.rows < outputs else 0.0
-        self.flops += projection + 2.0 * tokens * self.rows * x.shape[-1] + pieces.numel()
-
-    def sketch(self, dy: Tensor) -> Tensor:
-        """S^T dy: [B, T, V] -> [B, T, r]."""
-        batch, length, outputs = dy.shape
-        r = self.rows
-        if r == outputs:
-            return dy
-        whole, rest = divmod(outputs, r)
-        signs = self.signs.to(dy.dtype)
-        flat = dy.reshape(batch * length, outputs)
-        # [1, K] @ [N, K, r]: a matrix-vector product per token, so that dy is read once and nothing else is written.
-        z = torch.matmul(signs[:, :whole], flat[:, : whole * r].unflatten(1, (whole, r))).squeeze(1)
-        if rest:
-            z[:, :rest] += signs[0, whole] * flat[:, whole * r :]
-        return z.view(batch, length, r)
+        tokens = x.shape[0] * x.shape[1]
+        self.flops += self.outputs.flops(tokens) + self.inputs.flops(tokens)
+        self.flops += 2.0 * tokens * self.outputs.size * self.inputs.size + pieces.numel()

@@ -44,7 +44,12 @@ class GradientTracker:
             ExactSums(layer, m, self_products=spec.self_products)
             if spec.estimator == "exact"
             else SketchedSums(
-                layer, m, size=spec.rows, seed=(seed & (2**64 - 1), position), self_products=spec.self_products
+                layer,
+                m,
+                rows=spec.rows,
+                columns=spec.columns,
+                seed=(seed & (2**64 - 1), position),
+                self_products=spec.self_products,
             )
             for position, layer in enumerate(layers)
         ]

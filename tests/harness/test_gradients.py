@@ -17,8 +17,8 @@ from mixers.base import DomainGradients, UndeclaredSignalError
 M, B, T, V, WIDTH = 7, 6, 20, 37, 8
 DOMAINS = np.array([4, 0, 4, 2, 0, 4])
 EXACT = DomainGradients(estimator="exact")
-WHOLE = DomainGradients(estimator="sketch", rows=0)
-SKETCH = DomainGradients(estimator="sketch", rows=16)
+WHOLE = DomainGradients(estimator="sketch", rows=0, columns=0)
+SKETCH = DomainGradients(estimator="sketch", rows=16, columns=0)
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +203,7 @@ def test_autocast_accumulates_in_float32(spec: DomainGradients) -> None:
 
 
 @pytest.mark.parametrize("outputs", [32, 37])
-@pytest.mark.parametrize("spec", [replace(SKETCH, rows=4), replace(SKETCH, rows=8, self_products=True)])
+@pytest.mark.parametrize("spec", [replace(SKETCH, rows=4), replace(SKETCH, rows=8, columns=2, self_products=True)])
 def test_the_sketch_is_unbiased(spec: DomainGradients, outputs: int) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(5, outputs, bias=False)
@@ -402,6 +402,14 @@ def test_compiled_models(spec: DomainGradients) -> None:
     tracker = tracked([model.head], spec)
     step(tracker, torch.compile(model, backend="aot_eager"), tokens)
     close(tracker.take().products, expected)
+
+
+def test_both_sides_sketched_cost_less() -> None:
+    model, tokens = make()
+    tracker = tracked([model.head], replace(SKETCH, columns=3))
+    step(tracker, model, tokens)
+    assert tracker.flops == 2 * B * T * (V + WIDTH) + 2 * B * T * 16 * 3 + B * 16 * 3
+    assert tracker.memory_bytes == 4 * M * 16 * 3
 
 
 def test_flops_and_memory_are_counted_from_shapes() -> None:
