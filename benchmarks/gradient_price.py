@@ -46,7 +46,7 @@ SCALES = {
 
 def build_model(scale: Scale, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    LlamaForCausalLM(
+    model: nn.Module = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=scale.vocabulary,
             hidden_size=scale.width,
