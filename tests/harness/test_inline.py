@@ -33,6 +33,5 @@ def test_labels_are_sorted_and_round_trip():
 @pytest.mark.parametrize("text", ["rnb[lam=3", "rnb]", "rnb[lam]", "rnb lam", "rnb[=3]", "rnb[lam={]"])
 def test_bad_forms_are_one_line(text: str):
     with pytest.raises(UserError) as caught:
-        for part in split_list(text):
-            parse_choice(part)
+        [parse_choice(part) for part in split_list(text)]
     assert "\n" not in str(caught.value)

@@ -19,7 +19,20 @@ pytestmark = pytest.mark.slow
 
 def _command(out: Path, *flags: str) -> list[str]:
     plugins = [word for file in FILES for word in ("--plugin", str(file))]
-    return [sys.executable, "-m", "harness", "run", "--tasks", "toy", "--device", "cpu", "--out", str(out), *plugins, *flags]
+    return [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "--tasks",
+        "toy",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+        *plugins,
+        *flags,
+    ]
 
 
 def _environment(tmp_path: Path) -> dict[str, str]:
@@ -43,7 +56,15 @@ def _rows(out: Path) -> dict[str, dict]:
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_rows_with_other_workers(tmp_path: Path):
-    grid = ("--mixers", "memory[pause=0.25],natural", "--partitions", "original,kmeans[k=3]", "--seeds", "2", "--no-timing")
+    grid = (
+        "--mixers",
+        "memory[pause=0.25],natural",
+        "--partitions",
+        "original,kmeans[k=3]",
+        "--seeds",
+        "2",
+        "--no-timing",
+    )
     unbroken = tmp_path / "unbroken"
     done = _run(tmp_path, unbroken, *grid, "--workers", "2")
     assert done.returncode == 0, done.stderr

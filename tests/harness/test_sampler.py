@@ -26,7 +26,7 @@ def test_examples_belong_to_their_domain_and_none_repeats_within_an_epoch():
 
 def test_a_domain_does_not_restart_when_the_mixture_changes():
     changing = DomainSampler(LABELS, NAMES, seed=1)
-    first, d1 = _draw(changing, [1.0, 0.0, 0.0], 1, batch=3)
+    first, _d1 = _draw(changing, [1.0, 0.0, 0.0], 1, batch=3)
     _draw(changing, [0.0, 1.0, 0.0], 1, batch=2, first=1)
     second, _ = _draw(changing, [1.0, 0.0, 0.0], 1, batch=4, first=2)
     assert sorted([*first, *second]) == list(range(7)), "one whole epoch in spite of the change between"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_the_learning_rate_warms_up_and_ends_at_its_final_share(prepared: Prepar
     rates = [trainer.learning_rate(step) for step in range(8)]
     assert rates[0] == pytest.approx(1e-2)  # a warm-up of one step in eight
     assert trainer.learning_rate(8) == pytest.approx(1e-3)
-    assert all(a >= b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates))
 
 
 def test_a_loss_that_is_not_finite_is_noticed_at_the_round(prepared: Prepared):

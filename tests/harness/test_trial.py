@@ -22,9 +22,9 @@ def test_a_row_says_what_happened(run_toy):
     requested = row["mixture"]["requested"]
     assert [step for step, _ in requested] == [3 * i for i in range(10)], "one mixture a round, none after the last"
     assert all(sum(weights) == pytest.approx(1) for _, weights in requested)
-    assert row["mixture"]["examples_drawn"] == [
-        round(s * 120) for s in row["mixture"]["realised"]
-    ], "30 steps of 4 examples"
+    assert row["mixture"]["examples_drawn"] == [round(s * 120) for s in row["mixture"]["realised"]], (
+        "30 steps of 4 examples"
+    )
     sizes = np.array(row["domains"]["examples"])
     assert row["mixture"]["epochs"] == pytest.approx((np.array(row["mixture"]["examples_drawn"]) / sizes).tolist())
     loss = row["metrics"]["loss"]
