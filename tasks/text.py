@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,95 +24,14 @@ from tasks.base import (
     Losses,
     Metric,
     Preset,
-    Recipe,
     Scores,
     TaskError,
     TrainableTask,
 )
-from tasks.sources.base import Source
-from tasks.sources.embedded import Embedded
-from tasks.sources.folder import Folder
-from tasks.sources.jsonl import Jsonl
-from tasks.sources.published import FINGERPRINTS
+from tasks.text_settings import PRESETS, TextConfig, open_source, published
 from tasks.tokenizer import Vocabulary
 
 _EVALUATION_TOKENS = 8192  # tokens in one evaluation batch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextConfig:
-    """Data and model of the text task. A preset's settings replace these defaults; a user's settings replace both.
-
-    path: a folder (one subfolder a domain) or a ``.jsonl``/``.jsonl.gz`` file; empty for the embedded corpus.
-    text_field, domain_field, origin_field: fields of a JSONL line; lines with one origin share a split.
-    target: domain -> target share, summing to one; domains left out get none. Empty: the embedded corpus' own
-    target, or the train shares of a user's data.
-    portion: share of every domain's text to use, in (0, 1].
-    validation_windows, test_windows: most evaluation windows a domain.
-    vocabulary: tokens of the BPE. context: tokens a window trains on. width, layers, heads: of the decoder.
-    model: a pretrained causal language model by name or local path, with its own tokenizer; empty: build a decoder.
-    embedder: what ``auto`` means when windows are embedded: ``auto`` (static if installed, else tfidf), ``static``,
-    ``minilm``, ``tfidf`` or ``st:<sentence-transformers model>``.
-    """
-
-    path: str = ""
-    text_field: str = "text"
-    domain_field: str = "domain"
-    origin_field: str = "origin"
-    target: dict[str, float] = field(default_factory=dict)
-    portion: float = 1.0
-    validation_windows: int = 200
-    test_windows: int = 200
-    vocabulary: int = 2048
-    context: int = 128
-    width: int = 128
-    layers: int = 3
-    heads: int = 4
-    model: str = ""
-    embedder: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("validation_windows", "test_windows", "context", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise TaskError(f"{name}={getattr(self, name)} must be at least 1")
-        if not 0 < self.portion <= 1:
-            raise TaskError(f"portion={self.portion} must be in (0, 1]")
-
-
-PRESETS = (
-    Preset(
-        name="demo",
-        recipe=Recipe(steps=200, batch_size=8, learning_rate=3e-3),
-        settings={
-            "portion": 0.25,
-            "vocabulary": 1024,
-            "width": 96,
-            "layers": 2,
-            "validation_windows": 50,
-            "test_windows": 50,
-        },
-        summary="seconds a trial on one core; shows how everything works, too short for conclusions",
-    ),
-    Preset(
-        name="nano",
-        recipe=Recipe(steps=1000, batch_size=8, learning_rate=2e-3),
-        summary="about 1.1 M parameters and 1 M tokens; about a minute a trial on one core",
-    ),
-    Preset(
-        name="small",
-        recipe=Recipe(steps=600, batch_size=32, learning_rate=1e-3),
-        settings={
-            "vocabulary": 8192,
-            "context": 512,
-            "width": 512,
-            "layers": 7,
-            "heads": 8,
-            "validation_windows": 50,
-            "test_windows": 50,
-        },
-        summary="about 30 M parameters and 10 M tokens; meant for a GPU",
-    ),
-)
 
 
 class Text(TrainableTask):
@@ -139,36 +56,13 @@ class Text(TrainableTask):
 
     # Data
 
-    def _source(self) -> Source:
-        config = self.config
-        target = config.target or None
-        if not config.path:
-            source = Embedded(config.portion)
-            source.target = target or source.target
-            return source
-        path = Path(config.path).expanduser()
-        if path.is_dir():
-            return Folder(path, target=target, portion=config.portion)
-        if not path.exists():
-            raise TaskError(f"path={config.path}: no such file or folder")
-        if not path.name.endswith((".jsonl", ".jsonl.gz")):
-            raise TaskError(f"path={config.path}: expected a folder, a .jsonl file or a .jsonl.gz file")
-        return Jsonl(
-            path,
-            text_field=config.text_field,
-            domain_field=config.domain_field,
-            origin_field=config.origin_field,
-            target=target,
-            portion=config.portion,
-        )
-
     def load(self) -> Corpus:
         """The corpus; the first time it is read, deduplicated, split and tokenised, afterwards it comes from the cache.
 
         ``examples`` are token arrays [n, context + 1]; an example trains on ``context`` tokens.
         """
         config = self.config
-        source = self._source()
+        source = open_source(config)
         if config.model:
             vocabulary = tokenizer.pretrained(config.model)
             self._vocabulary = vocabulary
@@ -198,15 +92,9 @@ class Text(TrainableTask):
             train_shares=train_shares,
             target_shares=target_shares,
             fingerprint=digest.hexdigest()[:32],
-            expected_fingerprint=self._published(),
+            expected_fingerprint=published(config, self.preset),
             provenance=made.provenance,
         )
-
-    def _published(self) -> str | None:
-        """The published fingerprint, where the data settings are exactly those of the preset."""
-        ours = _data_settings(self.config)
-        theirs = _data_settings(TextConfig(**self.preset.settings))
-        return FINGERPRINTS.get(self.preset.name) if ours == theirs else None
 
     def _prepared(self) -> windows.Windows:
         if self._windows is None:
@@ -321,8 +209,3 @@ def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_sh
     if not np.all(np.isfinite(shares)) or shares.min() < 0 or abs(shares.sum() - 1) > 1e-3:
         raise TaskError(f"target shares must be non-negative and sum to 1; they sum to {shares.sum():.6g}")
     return shares / shares.sum()
-
-
-def _data_settings(config: TextConfig) -> str:
-    names = ("path", "target", "portion", "validation_windows", "test_windows", "vocabulary", "context", "model")
-    return json.dumps({name: getattr(config, name) for name in names}, sort_keys=True)

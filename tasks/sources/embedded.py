@@ -79,8 +79,8 @@ class Embedded(Source):
         listings = self.listings()
         found = self._python(listings["code"])
         found |= {
-            "tests": take_origins(_whole("tests", listings["tests"]), self._cap("tests")),
-            "headers": take_origins(_whole("headers", listings["headers"]), self._cap("headers")),
+            "tests": _whole("tests", listings["tests"], self._cap("tests")),
+            "headers": _whole("headers", listings["headers"], self._cap("headers")),
             "speeches": take_origins(speeches(listings["speeches"]), self._cap("speeches")),
             "scripture": take_origins(scripture(listings["scripture"]), self._cap("scripture")),
             "quotations": take_origins(quotations(listings["quotations"]), self._cap("quotations")),
@@ -131,6 +131,15 @@ def _is_test(path: str) -> bool:
     return path.startswith("twisted/") and ("test" in folders or name.startswith("test_"))
 
 
-def _whole(domain: str, listing: Iterable[tuple[str, Path]]) -> list[Document]:
-    texts = ((name, packages.read(path).strip()) for name, path in listing)
-    return [Document(domain=domain, origin=name, text=text) for name, text in texts if text]
+def _whole(domain: str, listing: Iterable[tuple[str, Path]], cap: float) -> list[Document]:
+    """Whole files as documents, in stable random order until the cap is reached; sorted by name."""
+    documents: list[Document] = []
+    size = 0
+    for name, path in sorted(listing, key=lambda entry: stable_rank(entry[0])):
+        if size >= cap:
+            break
+        text = packages.read(path).strip()
+        if text:
+            documents.append(Document(domain=domain, origin=name, text=text))
+            size += len(text.encode())
+    return sorted(documents, key=lambda document: document.origin)

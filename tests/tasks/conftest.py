@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks.sources.packages import PINS
-from tasks.text import Text, TextConfig
+from tasks.text import Text
+from tasks.text_settings import TextConfig
 
 WORDS = {
     "sea": ["wave", "tide", "salt", "harbour", "sail", "anchor", "gull", "storm", "current", "reef", "keel", "mast"],

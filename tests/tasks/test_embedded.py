@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,10 @@ from tasks.sources import embedded, packages
 from tasks.sources.base import Document
 from tasks.sources.dedupe import distinct
 from tasks.sources.embedded import CAPS, TARGET, Embedded
+from tasks.sources.published import FINGERPRINTS
 from tasks.sources.split import split_origins
 from tasks.text import Text
+from tasks.text_settings import published
 
 from .conftest import needs_packages
 
@@ -113,8 +114,7 @@ def test_published_fingerprints(name: str, tmp_path: Path) -> None:
 
 
 def test_other_data_settings_have_no_published_fingerprint() -> None:
-    make: Callable[..., Text] = lambda **own: Text(  # noqa: E731
-        Text.configure(Text.presets["demo"], own), Text.presets["demo"], Path("unused")
-    )
-    assert make(width=32)._published() == make()._published()
-    assert make(portion=0.3)._published() is None
+    preset = Text.presets["demo"]
+    assert published(Text.configure(preset, {}), preset) == FINGERPRINTS["demo"]
+    assert published(Text.configure(preset, {"width": 32}), preset) == FINGERPRINTS["demo"]
+    assert published(Text.configure(preset, {"portion": 0.3}), preset) is None
