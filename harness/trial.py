@@ -42,7 +42,8 @@ def run_trial(
     begin = time.perf_counter()
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    # A debugging aid that costs time; the stubs do not know it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         trial = Trial(prepare(spec, registry, cache), folder, progress, checkpoint_seconds)
         row = trial.run()
