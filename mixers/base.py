@@ -136,8 +136,8 @@ class DomainGradients:
     projection of them, drawn anew every round, whose price and error ``benchmarks/gradient_price.py`` and
     ``benchmarks/gradient_error.py`` measure.
     rows, columns: size of the sketch on the layer's output and on its input side (``sketch`` only; 0 leaves a side
-    whole). The error falls about as 1/sqrt(rows) + 1/sqrt(columns). A token costs 2 (outputs + inputs) + 2 rows columns
-    FLOPs, and the sums 4 rows columns bytes a domain and layer.
+    whole). The error falls about as 1/sqrt(rows) + 1/sqrt(columns). A token costs
+    2 (outputs + inputs columns + rows columns) FLOPs, and the sums 4 rows columns bytes a domain, in every layer.
     self_products: also keep the squared norms of every step's own sums, for a debiased diagonal.
     """
 

@@ -408,7 +408,7 @@ def test_both_sides_sketched_cost_less() -> None:
     model, tokens = make()
     tracker = tracked([model.head], replace(SKETCH, columns=3))
     step(tracker, model, tokens)
-    assert tracker.flops == 2 * B * T * (V + WIDTH) + 2 * B * T * 16 * 3 + B * 16 * 3
+    assert tracker.flops == 2 * B * T * (V + WIDTH * 3) + 2 * B * T * 16 * 3 + B * 16 * 3
     assert tracker.memory_bytes == 4 * M * 16 * 3
 
 
