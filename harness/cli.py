@@ -74,8 +74,10 @@ def _experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_experiment_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/last"), show_default=True,
               help="Run folder; a run that was stopped goes on there.")  # fmt: skip
+@click.option("--extend", multiple=True, type=click.Path(path_type=Path),
+              help="Published leaderboard or run folder to go on from: its rows count as done.")  # fmt: skip
 @click.option("--retry", is_flag=True, help="Run trials again that did not end with status ok.")
-def run(experiment: Path | None, out: Path, retry: bool, **flags: Any) -> None:
+def run(experiment: Path | None, out: Path, retry: bool, extend: tuple[Path, ...], **flags: Any) -> None:
     """Run a grid of trials: every task x partition x mixer x seed that has no row yet.
 
     EXPERIMENT is a YAML file with the same keys as the flags; flags win.
@@ -85,6 +87,7 @@ def run(experiment: Path | None, out: Path, retry: bool, **flags: Any) -> None:
       harness run --preset nano --mixers "uniform,rnb,rnb[lam=10]" --partitions "kmeans[k=8]" --seeds 5 --out runs/k8
       harness run --tasks "text[path=my_corpus.jsonl]" --preset nano --out runs/mine
       harness run experiment.yaml --workers 2
+      harness run --extend leaderboards/text-nano --preset nano --mixers "uniform,mine" --plugin mine.py --seeds 5
     """
     from harness.leaderboard.console import terminal_table
     from harness.leaderboard.rows import read_rows
@@ -94,7 +97,7 @@ def run(experiment: Path | None, out: Path, retry: bool, **flags: Any) -> None:
         flags["plugin"] = None
     console = Console()
     spec = read_experiment(experiment, flags)
-    run_experiment(spec, out, console, retry=retry)
+    run_experiment(spec, out, console, retry=retry, extend=extend)
     click.echo()
     click.echo(terminal_table(read_rows([out])))
     click.echo(f"\nNext: harness compare {out} --baseline uniform | harness leaderboard {out} --out leaderboards/")

@@ -18,11 +18,12 @@ from harness.caches import cache_root
 from harness.engines.local import THREAD_VARIABLES, run_all
 from harness.errors import UserError
 from harness.experiment import Experiment, trials
+from harness.leaderboard.rows import read_rows
 from harness.progress import GridProgress
 from harness.provenance import hardware
 from harness.registry import Registry
 from harness.spec import TrialSpec
-from harness.store import RunFolder, read_json, write_json, write_text
+from harness.store import RunFolder, write_json, write_text
 from harness.trial import CHECKPOINT_SECONDS
 
 TIMING_SECONDS = {"demo": 3.0}
@@ -31,16 +32,28 @@ TIMING_LIMIT = 900.0
 
 
 def run_experiment(
-    experiment: Experiment, out: Path, console: Console, *, retry: bool = False,
+    experiment: Experiment,
+    out: Path,
+    console: Console,
+    *,
+    retry: bool = False,
+    extend: Sequence[Path] = (),
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> list[TrialSpec]:  # fmt: skip
-    """Run every trial that has no row yet; returns the grid's trials. Raises :class:`UserError` before it starts."""
+) -> list[TrialSpec]:
+    """Run every trial that has no row yet; returns the grid's trials. Raises :class:`UserError` before it starts.
+
+    retry: run trials again that did not end well. extend: published leaderboards or run folders whose rows count as
+    done here.
+    """
     registry = Registry(experiment.plugin)
     grid = list(trials(experiment, registry))
     folder = RunFolder(out)
     cache = cache_root()
     with folder.lock():
         _write_experiment(out, experiment)
+        for row in read_rows(extend):
+            if folder.status(row["id"]) is None:
+                folder.write_row(row)
         if retry:
             for spec in grid:
                 if folder.status(spec.id) not in (None, "ok"):
@@ -64,7 +77,7 @@ def run_experiment(
                     on_poll=progress.poll,
                     checkpoint_seconds=checkpoint_seconds,
                 ):
-                    row = read_json(folder.row_path(spec.id))
+                    row = folder.row(spec.id) or {}
                     progress.finish(spec, row)
                     if row["status"] == "ok" and row["fingerprint_expected"] not in (None, row["fingerprint"]):
                         progress.say(
@@ -125,7 +138,9 @@ def _time_cells(
     """The serial timing pass: one cell after the other, in one process, with nothing else of ours running."""
     cells: dict[str, TrialSpec] = {}
     for spec in grid:
-        if folder.status(spec.id) == "ok" and not folder.timing_path(spec.cell).exists():
+        row = folder.row(spec.id)
+        timed = folder.timing_path(spec.cell).exists() or (row and row["measured"].get("timing"))
+        if row and row["status"] == "ok" and not timed:
             cells.setdefault(spec.cell, spec)
     if not cells:
         return

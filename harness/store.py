@@ -72,10 +72,15 @@ class RunFolder:
         """The folder of a trial's passing files."""
         return self.root / "work" / trial
 
+    def row(self, trial: str) -> dict[str, Any] | None:
+        """A finished trial's row, ``None`` where it has none."""
+        path = self.row_path(trial)
+        return read_json(path) if path.exists() else None
+
     def status(self, trial: str) -> str | None:
         """The status of a finished trial, ``None`` where it has no row."""
-        path = self.row_path(trial)
-        return str(read_json(path)["status"]) if path.exists() else None
+        row = self.row(trial)
+        return None if row is None else str(row.get("status"))
 
     def write_row(self, row: dict[str, Any]) -> None:
         """Write a trial's row and drop its checkpoint; a traceback stays."""

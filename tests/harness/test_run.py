@@ -126,6 +126,30 @@ def test_the_timing_pass_leaves_results_untouched(tmp_path: Path):
         assert json.loads(line)["measured"]["timing"]["pairs"] >= 20
 
 
+def test_a_published_grid_is_extended_from_its_rows(tmp_path: Path):
+    out = tmp_path / "first"
+    assert _run(tmp_path, out, "--mixers", "natural", "--seeds", "2", "--no-timing").returncode == 0
+    publish = [
+        sys.executable,
+        "-m",
+        "harness",
+        "leaderboard",
+        str(out),
+        "--out",
+        str(tmp_path / "boards"),
+        "--name",
+        "b",
+    ]
+    subprocess.run(publish, check=True, capture_output=True)
+    more = _run(
+        tmp_path, tmp_path / "more", "--mixers", "natural,uniform", "--seeds", "2", "--no-timing",
+        "--extend", str(tmp_path / "boards" / "b"),
+    )  # fmt: skip
+    assert more.returncode == 0, more.stderr
+    assert "4 trials, 2 already done" in more.stdout
+    assert _rows(out).items() <= _rows(tmp_path / "more").items()
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path: Path):
     import fcntl
 
