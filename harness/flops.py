@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from tasks.base import Batch, TrainableTask
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    return int(sdpa_backward_flop_count(grad, query, key, value))
+
+
+# The counter knows the fused attention of CUDA; that of the CPU it passes over.
+_CPU_ATTENTION: dict[Any, Any] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +40,10 @@ def count_pass(task: TrainableTask, model: nn.Module, batch: Batch) -> PassFlops
     """Count one forward and one backward pass over ``batch``; gradients and mode are left as they were found."""
     training = model.training
     model.train()
-    forward = FlopCounterMode(display=False)
+    forward = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     with forward:
         losses = task.loss(model, batch)
-    backward = FlopCounterMode(display=False)
+    backward = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     with backward:
         losses.per_example.mean().backward()
     model.zero_grad(set_to_none=True)

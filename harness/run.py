@@ -15,7 +15,7 @@ from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 
 from harness.caches import cache_root
-from harness.engines.local import THREAD_VARIABLES, run_all
+from harness.engines.local import run_all, worker_environment
 from harness.errors import UserError
 from harness.experiment import Experiment, trials
 from harness.leaderboard.rows import read_rows
@@ -149,7 +149,7 @@ def _time_cells(
         f"timing {len(cells)} cells against the static mixture, alone on the machine, {seconds:.0f} s each "
         "(skip with --no-timing)", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(experiment.threads)))
+    worker_environment(experiment.threads)
     pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
     try:
         for cell, spec in cells.items():

@@ -138,7 +138,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss_total += loss.detach()
+        self._loss_total += per_example.detach().mean()
         if self._loss_sums is not None:
             self._loss_sums.index_add_(0, torch.from_numpy(domains).to(self.device), per_example.detach().float())
         np.add.at(self._served[0], domains, 1)
@@ -155,7 +155,10 @@ class Trainer:
         return RoundCounts(examples=self._served[0].copy(), units=self._served[1].copy())
 
     def mean_loss(self, steps: int) -> float:
-        """Mean training loss over the round's ``steps``; raises :class:`DivergedError` where it is not finite."""
+        """Mean training loss over the round's ``steps``, without loss weights.
+
+        Raises :class:`DivergedError` where it is not finite.
+        """
         value = float(self._loss_total) / steps
         if not math.isfinite(value):
             raise DivergedError(f"training diverged: the loss is not finite by step {self.done}")

@@ -199,7 +199,8 @@ class Trial:
         self.trainer.load_state(saved["trainer"])
         self.ledger.load_state(plain["ledger"])
         self.trajectory = [
-            (step, problem.mixture(weights, loss_weights)) for step, weights, loss_weights in plain["trajectory"]
+            (step, _restored(problem.domains, weights, loss_weights))
+            for step, weights, loss_weights in plain["trajectory"]
         ]
         self.prepared.mixer.load_state_dict(plain["mixer"])
         self.round = plain["round"]
@@ -267,6 +268,15 @@ class Trial:
         """Units that the main run trains on, at the corpus's mean units an example."""
         recipe = self.prepared.recipe
         return float(recipe.steps * recipe.batch_size * self.prepared.corpus.units["train"].mean())
+
+
+def _restored(domains: tuple[str, ...], weights: list[float], loss_weights: list[float] | None) -> Mixture:
+    """A mixture exactly as it was: checking it anew would normalise it again, which moves the last bit."""
+    return Mixture(
+        domains=domains,
+        weights=_readonly(np.array(weights)),
+        loss_weights=None if loss_weights is None else _readonly(np.array(loss_weights)),
+    )
 
 
 def _listed(array: Any) -> list[float] | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +54,14 @@ class Text(TrainableTask):
         super().__init__(config, preset, cache)
         self._windows: windows.Windows | None = None
         self._vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> TextConfig:
+        """As for every task; ``auto`` becomes the embedder that it stands for here, so that a trial's id names it."""
+        from tasks import embedding
+
+        config: TextConfig = super().configure(preset, overrides)
+        return replace(config, embedder=embedding.resolve(config.embedder))
 
     # Data
 
