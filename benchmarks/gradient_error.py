@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", type=int, nargs="+", default=[7, 64], help="7: as labelled; else k-means clusters")
     default = DomainGradients()
-    sizes = [f"{default.rows}x{default.columns}", "64x0", "128x0", "256x64"]
+    sizes = [f"{default.rows}x{default.columns}", "128x0", "256x32"]
     parser.add_argument("--sizes", nargs="+", default=sizes, help="rows x columns; 0 keeps a side whole")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=50, help="steps in a round")

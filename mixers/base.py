@@ -143,8 +143,8 @@ class DomainGradients:
 
     layers: int = 1
     estimator: str = "sketch"
-    rows: int = 256
-    columns: int = 32
+    rows: int = 64
+    columns: int = 0
     self_products: bool = False
 
 

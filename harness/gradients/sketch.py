@@ -9,8 +9,9 @@ matrix-vector product can apply while reading its input once: the dimensions are
 every block gets one random sign, and the signed blocks are added. Two dimensions share a bucket exactly if their
 indices agree modulo r, and the product of their blocks' signs has mean zero, so the estimate is unbiased for every
 pair of gradients. A sign for every dimension would be as unbiased and, as measured, no more precise, but would read
-and write dy twice more. At equal cost, a fine sketch of the outputs with a coarse one of the inputs was more precise
-than a coarse sketch of the outputs alone (``benchmarks/gradient_error.py``).
+and write dy twice more. The default keeps the inputs whole: a finer sketch of the outputs with a coarse one of the
+inputs (256 x 32) is more precise for as many products, but took a fifth more time at ``nano``, past the share of a
+step that the signal may cost. ``benchmarks/gradient_error.py`` and ``benchmarks/gradient_price.py`` measure both.
 """
 
 from __future__ import annotations
