@@ -5,7 +5,7 @@
 Every pair is two whole training steps (forward, backward, clipping, optimiser) of the same model, one with the
 tracker between ``begin`` and ``end`` and one without, in random order, on batches of random tokens with one thread.
 Seconds are those of the process on a CPU, of the wall clock on a GPU.
-Reported: the median over pairs of the difference, as a share of the median plain step, with a bootstrap interval.
+Reported: the trimmed mean over pairs of the difference, as a share of the median plain step, with a bootstrap interval.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from harness.flops import flop_counter
 from harness.gradients import GradientTracker
+from harness.stats import paired_cost
 from mixers.base import DomainGradients
 
 
@@ -128,21 +129,11 @@ class Bench:
 
     def training_flops(self) -> float:
         """Of one step, counted from the operators: matrix products and attention."""
-        counter = FlopCounterMode(display=False)
+        counter = flop_counter()
         with counter:
             example_losses(self.model, self.batch()).mean().backward()
         self.optimizer.zero_grad(set_to_none=True)
         return float(counter.get_total_flops())
-
-
-def interval(times: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Overhead as a share of the plain step: estimate, and the 95 % bootstrap interval over pairs."""
-    rng = np.random.default_rng(0)
-    base, extra = times[:, 0], times[:, 1] - times[:, 0]
-    picks = rng.integers(0, len(times), size=(draws, len(times)))
-    spread = np.median(extra[picks], axis=1) / np.median(base[picks], axis=1)
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return float(np.median(extra) / np.median(base)), float(low), float(high)
 
 
 def main() -> None:
@@ -167,17 +158,17 @@ def main() -> None:
     training = bench.training_flops()
     table = []
     for (m, spec), tracker, row in zip(cells, trackers, times, strict=True):
-        share, low, high = interval(row)
+        cost = paired_cost(row)
         per_step = tracker.flops / (options.pairs + 3)
         before = tracker.flops
         tracker.take()
-        gram = (tracker.flops - before) * (m / max(1, m)) / options.round
+        gram = (tracker.flops - before) / options.round
         table.append(
             [
                 spec.estimator if spec.estimator == "exact" else f"sketch {spec.rows} x {spec.columns or 'all'}",
                 m,
                 f"{1e3 * np.median(row[:, 0]):.1f}",
-                f"{100 * share:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]",
+                f"{100 * cost.share:+.2f} [{100 * cost.low:+.2f}, {100 * cost.high:+.2f}]",
                 f"{100 * per_step / training:.3f}",
                 f"{100 * gram / training:.3f}",
                 f"{tracker.memory_bytes / 2**20:.1f}",

@@ -19,9 +19,8 @@ def cache_root() -> Path:
     root = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixoff"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        mark = root / _MARK
-        if not mark.exists():
-            mark.write_text(_SIGNATURE, encoding="utf-8")
+        if not any(root.iterdir()):  # only a folder that we begin is marked as ours to clear
+            (root / _MARK).write_text(_SIGNATURE, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot make the cache folder {root} ({error.strerror}); set {VARIABLE}") from None
     return root
@@ -37,7 +36,7 @@ def sizes(root: Path) -> dict[str, int]:
 
 
 def clear(root: Path) -> int:
-    """Empty the cache; returns the bytes freed. Refuses a folder that does not carry the cache's mark."""
+    """Empty the cache; returns the bytes freed. Refuses a folder that was not begun as a cache."""
     if not (root / _MARK).exists():
         raise UserError(f"{root} does not look like a Mixoff cache (no {_MARK}); nothing was deleted")
     freed = sum(sizes(root).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,9 @@ class Experiment(BaseModel):
     device: Device = Field("auto", description="Where models train: auto, cpu or cuda.")
     dtype: Dtype = Field("float32", description="float32, or bfloat16 autocast.")
     compile: bool = Field(False, description="Train through torch.compile.")
-    time_limit: float | None = Field(None, ge=0, description="Seconds a trial may take; 0: no limit.")
+    time_limit: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Seconds a trial may take; 0: no limit."
+    )
     timing: bool = Field(True, description="Measure paired step time and memory alone on the machine, at the end.")
     plugin: tuple[Path, ...] = Field((), description="Python files with further mixers, regroupers or tasks.")
 
@@ -62,11 +65,15 @@ class Experiment(BaseModel):
             if not parts or not all(part.isdigit() for part in parts):
                 raise ValueError("give a number of seeds (5) or the seeds themselves (0,1,7)")
             value = [int(part) for part in parts] if "," in value else int(value)
-        if isinstance(value, int):
-            if value < 1:
-                raise ValueError("at least one seed is needed")
-            return tuple(range(value))
-        return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = range(value)
+        if not isinstance(value, list | tuple | range) or any(isinstance(seed, bool) for seed in value):
+            raise ValueError("give a number of seeds (5) or the seeds themselves (0,1,7)")
+        if len(value) == 0:
+            raise ValueError("at least one seed is needed")
+        if len(set(value)) < len(value) or min(value) < 0:
+            raise ValueError("seeds must be different and not negative")
+        return tuple(value)
 
     @field_validator("plugin", mode="before")
     @classmethod
@@ -107,16 +114,25 @@ def explain(error: ValidationError, valid: typing.Iterable[str]) -> str:
 def build_config(plugin: Plugin, params: Mapping[str, Any]) -> Any:
     """Validate parameters against the plugin's frozen config; raises :class:`UserError` naming the nearest field."""
     config_type = plugin.cls.Config
+    if not dataclasses.is_dataclass(config_type):
+        raise UserError(f"{plugin.name}: its Config must be a frozen dataclass ({plugin.origin})")
     names = [f.name for f in dataclasses.fields(config_type)]
     for key in params:
         if key not in names:
-            raise UserError(f"{plugin.name}: unknown parameter {key!r}{nearest(key, names)}")
+            raise UserError(f"{plugin.name}: unknown parameter {key!r}{nearest(str(key), names)}")
     try:
-        return TypeAdapter(config_type).validate_python(dict(params))
+        config = TypeAdapter(config_type).validate_python(dict(params))
+        json.dumps(plain(config), allow_nan=False)
+        return config
     except ValidationError as error:
         raise UserError(f"{plugin.name}: {explain(error, names)}") from None
+    except TypeError:
+        raise UserError(
+            f"{plugin.name}: a parameter's value cannot be written to JSON; use numbers, text, lists"
+        ) from None
     except ValueError as error:
-        raise UserError(f"{plugin.name}: {error}") from None
+        what = "numbers must be finite" if "Out of range float" in str(error) else str(error)
+        raise UserError(f"{plugin.name}: {what}") from None
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -139,8 +155,8 @@ def _plugin_spec(registry: Registry, kind: Kind, choice: Choice) -> PluginSpec:
     config = build_config(plugin, choice.params)
     try:
         plugin.cls(config)
-    except ValueError as error:
-        raise UserError(f"{choice.label}: {error}") from None
+    except Exception as error:  # a plugin may raise anything
+        raise UserError(f"{choice.label}: {' '.join(str(error).split()) or type(error).__name__}") from None
     return PluginSpec(name=choice.name, config=plain(config), label=choice.label, source=plugin.source)
 
 

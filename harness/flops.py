@@ -27,6 +27,11 @@ _CPU_ATTENTION: dict[Any, Any] = {
 }
 
 
+def flop_counter() -> FlopCounterMode:
+    """A context that counts matrix products, convolutions and attention, on the CPU too."""
+    return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassFlops:
     """FLOPs of one batch: a multiply-add is two; matrix products, convolutions and attention are counted, element-wise
@@ -40,10 +45,10 @@ def count_pass(task: TrainableTask, model: nn.Module, batch: Batch) -> PassFlops
     """Count one forward and one backward pass over ``batch``; gradients and mode are left as they were found."""
     training = model.training
     model.train()
-    forward = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    forward = flop_counter()
     with forward:
         losses = task.loss(model, batch)
-    backward = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    backward = flop_counter()
     with backward:
         losses.per_example.mean().backward()
     model.zero_grad(set_to_none=True)

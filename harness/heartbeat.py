@@ -5,8 +5,10 @@ Files rather than a queue, because a worker can be killed at any moment, also wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -14,12 +16,11 @@ SECONDS_BETWEEN = 1.0
 
 
 class Heartbeat:
-    """Writes (step, steps) now and then; ends the process when the run that started it is gone."""
+    """Writes (step, steps) now and then."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._last = 0.0
-        self._parent = os.getppid()
 
     def __call__(self, step: int, steps: int) -> None:
         """Note that ``step`` of ``steps`` is done; most calls do nothing."""
@@ -27,12 +28,26 @@ class Heartbeat:
         if now - self._last < SECONDS_BETWEEN:
             return
         self._last = now
-        if os.getppid() != self._parent:
-            os._exit(1)  # orphaned: nobody would collect the row, and the next run starts this trial again
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps([step, steps]), encoding="utf-8")
-        temporary.replace(self.path)
+        with contextlib.suppress(OSError):  # a full disk costs the estimate, not the trial
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps([step, steps]), encoding="utf-8")
+            temporary.replace(self.path)
+
+
+def end_with_parent() -> None:
+    """Watch the run that started this process from a thread, and end with it, also in the middle of a long call.
+
+    An orphan would work for nobody, and beside the next run in the same folder.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def read_heartbeat(path: Path) -> float:

@@ -71,6 +71,8 @@ def _describe(plugin: Plugin) -> str:
     parts += [inspect.cleandoc(module.__doc__), ""] if module and module.__doc__ else []
     parts += [inspect.getdoc(plugin.cls) or "", ""]
     config = plugin.cls.Config
+    if not dataclasses.is_dataclass(config):
+        raise UserError(f"{plugin.name}: its Config must be a frozen dataclass ({plugin.origin})")
     fields = dataclasses.fields(config)
     if fields:
         parts += ["parameters", inspect.getdoc(config) or "", ""]

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.errors import UserError
 from harness.experiment import build_config
 from harness.ledger import Ledger
 from harness.partitions import partition_of, target_shares
-from harness.registry import Kind, Registry
+from harness.registry import Kind, Plugin, Registry
 from harness.sampler import DomainSampler
 from harness.seeds import derive_seed
 from harness.spec import PluginSpec, TrialSpec
@@ -44,14 +45,14 @@ class Prepared:
         """The seed's initial model: the same for every mixer and partition."""
         return self.task.build_model(derive_seed(self.spec.seed, "model"))
 
-    def trainer(self, signals: tuple[Signal, ...], model: nn.Module | None = None) -> Trainer:
+    def trainer(self, signals: tuple[Signal, ...]) -> Trainer:
         """A trainer at step 0."""
         sampler = DomainSampler(self.partition.train, self.partition.domains, derive_seed(self.spec.seed, "sampling"))
         return Trainer(
             task=self.task,
             corpus=self.corpus,
             sampler=sampler,
-            model=self.build_model() if model is None else model,
+            model=self.build_model(),
             recipe=self.recipe,
             signals=signals,
             seed=self.spec.seed,
@@ -63,8 +64,19 @@ class Prepared:
 
 def make(registry: Registry, kind: Kind, spec: PluginSpec) -> Any:
     """A plugin object from its spec."""
-    plugin = registry.get(kind, spec.name)
+    plugin = _as_planned(registry, kind, spec)
     return plugin.cls(build_config(plugin, spec.config))
+
+
+def _as_planned(registry: Registry, kind: Kind, spec: PluginSpec) -> Plugin:
+    """The plugin, unless its code changed after the run was planned: the row would name code that did not run."""
+    plugin = registry.get(kind, spec.name)
+    if plugin.source != spec.source:
+        raise UserError(
+            f"{spec.name} changed since the run was planned ({spec.source or 'tree'}, now {plugin.source or 'tree'}); "
+            "start the run again"
+        )
+    return plugin
 
 
 def recipe_of(spec: TrialSpec) -> Recipe:
@@ -76,7 +88,7 @@ def recipe_of(spec: TrialSpec) -> Recipe:
 
 def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
     """Load, cut and describe; raises whatever the task, the regrouper or the mixer raises."""
-    task_plugin = registry.get("tasks", spec.task.name)
+    task_plugin = _as_planned(registry, "tasks", spec.task)
     config = build_config(task_plugin, spec.task.config)
     task: TrainableTask = task_plugin.cls(config, task_plugin.cls.presets[spec.preset], cache)
     corpus = task.load()
@@ -105,6 +117,12 @@ def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
     )
 
 
+def read_only(array: Any) -> Any:
+    """The array, which can no longer be written to: what a mixer is shown, a mixer cannot change."""
+    array.setflags(write=False)
+    return array
+
+
 def problem_of(corpus: Corpus, partition: Partition, recipe: Recipe, seed: int) -> Problem:
     """What a mixer may know, under this partition."""
     m = len(partition.domains)
@@ -113,10 +131,10 @@ def problem_of(corpus: Corpus, partition: Partition, recipe: Recipe, seed: int) 
     return Problem(
         domains=partition.domains,
         targets=partition.domains,
-        train_shares=examples / examples.sum(),
-        target_shares=target_shares(corpus, partition),
-        examples=examples,
-        units=units,
+        train_shares=read_only(examples / examples.sum()),
+        target_shares=read_only(target_shares(corpus, partition)),
+        examples=read_only(examples),
+        units=read_only(units),
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         seed=seed,

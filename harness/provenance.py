@@ -60,6 +60,11 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def content_hash(path: Path) -> str:
+    """Hash of a file's contents."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @functools.cache
 def source_state() -> dict[str, Any]:
     """Commit, dirty flag and a hash of the uncommitted changes of the checkout this code runs from."""
@@ -77,8 +82,8 @@ def source_state() -> dict[str, Any]:
         return {"commit": None, "dirty": None, "diff": None}
     houses = ("mixers", "tasks", "harness", "pyproject.toml")
     diff = git("diff", "HEAD", "--", *houses) or ""
-    untracked = git("ls-files", "--others", "--exclude-standard", "--", *houses) or ""
-    changes = diff + untracked
+    untracked = (git("ls-files", "--others", "--exclude-standard", "--", *houses) or "").splitlines()
+    changes = diff + "".join(name + content_hash(root / name) for name in untracked)
     return {
         "commit": commit.strip(),
         "dirty": bool(changes),

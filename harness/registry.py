@@ -72,7 +72,7 @@ def _classes(module: ModuleType, kind: Kind) -> Iterator[type]:
             and issubclass(value, base)
             and not inspect.isabstract(value)
             and value.__module__ == module.__name__
-            and isinstance(getattr(value, "name", None), str)
+            and isinstance(vars(value).get("name"), str)  # an inherited name would replace its owner
         ):
             yield value
 
@@ -88,7 +88,7 @@ def _from_tree(kind: Kind) -> Iterator[Plugin]:
             continue
         try:
             module = importlib.import_module(f"{_PACKAGES[kind]}.{info.name}")
-        except Exception as error:  # a broken plugin must not hide the others
+        except (Exception, SystemExit) as error:  # a broken plugin must not hide the others
             yield Plugin(kind=kind, name=info.name, cls=None, origin="tree", error=_one_line(error))
             continue
         for cls in _classes(module, kind):
@@ -101,7 +101,7 @@ def _from_packages(kind: Kind) -> Iterator[Plugin]:
         origin = f"package {dist}"
         try:
             loaded = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield Plugin(kind=kind, name=point.name, cls=None, origin=origin, error=_one_line(error))
             continue
         found = list(_classes(loaded, kind)) if inspect.ismodule(loaded) else [loaded]
@@ -116,7 +116,7 @@ def _from_packages(kind: Kind) -> Iterator[Plugin]:
 def load_file(path: Path) -> ModuleType:
     """Import a plugin file under a name made from its contents; raises :class:`UserError`."""
     if not path.is_file():
-        raise UserError(f"--plugin {path}: no such file")
+        raise UserError(f"--plugin {path}: {'is a folder; name its files' if path.is_dir() else 'no such file'}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     name = f"mixoff_plugin_{path.stem}_{digest}"
     if name in sys.modules:
@@ -128,7 +128,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception:
+    except BaseException:
         del sys.modules[name]
         raise
     return module
@@ -141,7 +141,7 @@ def _from_files(kind: Kind, files: Sequence[Path]) -> Iterator[Plugin]:
             module = load_file(path)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield Plugin(kind=kind, name=path.stem, cls=None, origin=origin, error=_one_line(error))
             continue
         source = f"{path.name} sha256:{module.__name__.rpartition('_')[2]}"
@@ -157,12 +157,13 @@ class Registry:
         self._found: dict[Kind, dict[str, Plugin]] = {}
 
     def all(self, kind: Kind) -> dict[str, Plugin]:
-        """Name -> plugin, sorted by name; failed ones included unless a working one has the same name."""
+        """Name -> plugin, sorted by name; failed ones included unless an earlier one has the same name."""
         if kind not in self._found:
             found: dict[str, Plugin] = {}
             for finder in (_from_tree(kind), _from_packages(kind), _from_files(kind, self.files)):
                 for plugin in finder:
-                    found[plugin.name] = plugin
+                    if plugin.cls is not None or plugin.name not in found:
+                        found[plugin.name] = plugin
             self._found[kind] = dict(sorted(found.items()))
         return self._found[kind]
 

@@ -25,7 +25,9 @@ def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str,
             name for name, has, p in zip(corpus.domains, known, corpus.target_shares, strict=True) if p and not has
         ]
         if lacking:
-            raise TaskError(f"target domain {lacking[0]} has no test example to score {metric.name} on")
+            raise TaskError(
+                f"{metric.name} of target domain {lacking[0]} is no number: no test example, or a model that diverged"
+            )
         worst = int(np.nanargmin(values) if metric.higher_is_better else np.nanargmax(values))
         result[metric.name] = {
             "unit": metric.unit,

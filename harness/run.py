@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessPool
 from rich.console import Console
 
 from harness.caches import cache_root
@@ -120,7 +119,7 @@ def _load_once(missing: Sequence[TrialSpec], registry: Registry, cache: Path, co
         plugin = registry.get("tasks", spec.task.name)
         try:
             plugin.cls(build_config(plugin, spec.task.config), plugin.cls.presets[spec.preset], cache).load()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise UserError(f"{spec.task.label}: {error}") from None
 
 
@@ -157,7 +156,7 @@ def _time_cells(
             future = pool.schedule(_time_job, args=[*arguments, str(folder.timing_path(cell))], timeout=TIMING_LIMIT)
             try:
                 future.result()
-            except (TimeoutError, ProcessExpired, Exception) as error:
+            except Exception as error:  # whatever a timing does, the rows stand
                 line = " ".join(str(error).split()) or type(error).__name__
                 console.print(f"  timing of {cell} failed: {line}", markup=False, highlight=False, soft_wrap=True)
     except BaseException:

@@ -80,7 +80,9 @@ class RunFolder:
     def status(self, trial: str) -> str | None:
         """The status of a finished trial, ``None`` where it has no row."""
         row = self.row(trial)
-        return None if row is None else str(row.get("status"))
+        if row is not None and "status" not in row:
+            raise UserError(f"{self.row_path(trial)}: holds no row (it has no status); delete it to redo the trial")
+        return None if row is None else str(row["status"])
 
     def write_row(self, row: dict[str, Any]) -> None:
         """Write a trial's row and drop its checkpoint; a traceback stays."""
@@ -115,7 +117,11 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for one run; raises :class:`UserError` where another process holds it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            (self.root / "lock").touch()
+        except OSError as error:
+            raise UserError(f"--out {self.root}: cannot be written to ({error.strerror})") from None
         with (self.root / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,21 +23,24 @@ from harness.flops import count_pass, sync
 from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.prepare import Prepared, prepare
+from harness.process import set_up
 from harness.registry import Registry
 from harness.spec import TrialSpec
+from harness.stats import paired_cost
 from harness.trainer import Trainer
-from mixers.base import Mixture, Observation
+from harness.trial import observe
+from mixers.base import Mixture
 
 WARM_UP = 6
 MEMORY_STEPS = 4
+UPDATES = 3
 LEAST_PAIRS, MOST_PAIRS = 20, 400
-BOOTSTRAPS = 2000
 WITHOUT_SIGNALS = 0.4  # share of the time spent on a mixer whose steps are those of the static mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Shares are relative to the static mixture; ``low`` and ``high`` are a bootstrap 95 % interval of the median."""
+    """Shares are relative to the static mixture; ``low`` and ``high`` are a bootstrap 95 % interval."""
 
     step_overhead: float
     low: float
@@ -46,21 +49,16 @@ class Timing:
     static_step_ms: float
     boundary_ms: float
     pairs: int
-    note: str = ""
 
 
-def time_cell(
-    spec: TrialSpec, registry: Registry, cache: Path, *, seconds: float, tick: Callable[[], None] = lambda: None
-) -> Timing:
+def time_cell(spec: TrialSpec, registry: Registry, cache: Path, *, seconds: float) -> Timing:
     """Time one (task, partition, mixer) for about ``seconds``; call it when nothing else runs."""
-    torch.set_num_threads(spec.threads)
+    set_up(spec.threads, spec.seed)
     prepared = prepare(spec, registry, cache)
     needs = prepared.mixer.needs()
     memory = _memory_overhead(prepared, needs.signals)
     static, live = prepared.trainer(()), prepared.trainer(needs.signals)
     mixture = _first_mixture(prepared, live)
-    boundaries = needs.boundaries(prepared.recipe.steps)
-    per_round = max(1, round(prepared.recipe.steps / len(boundaries)))
     for trainer in (static, live):
         trainer.begin_round(0)
         for _ in range(WARM_UP):
@@ -72,20 +70,20 @@ def time_cell(
         order = (static, live) if len(pairs) % 2 == 0 else (live, static)
         taken = {id(trainer): _timed(trainer, mixture, clock) for trainer in order}
         pairs.append((taken[id(static)], taken[id(live)]))
-        tick()
-    boundary = 0.0 if len(boundaries) == 1 else _boundary_seconds(prepared, live, mixture)
+    boundaries = needs.boundaries(prepared.recipe.steps)
+    boundary = _boundary_seconds(prepared, live, mixture, min(UPDATES, len(boundaries) - 1))
+    # The last round is not observed and ends without an update.
+    observed = boundaries[-2] / prepared.recipe.steps if len(boundaries) > 1 else 0.0
+    extra = boundary * (len(boundaries) - 1) / prepared.recipe.steps
     times = np.array(pairs)
     base = float(np.median(times[:, 0]))
-    differences = times[:, 1] - times[:, 0]
-    extra = boundary / per_round
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, len(differences), size=(BOOTSTRAPS, len(differences)))
-    medians = np.median(differences[draws], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
+    cost = paired_cost(times)
+    share = observed if needs.signals else 1.0
+    step, low, high = (share * value + extra / base for value in (cost.share, cost.low, cost.high))
     return Timing(
-        step_overhead=(float(np.median(differences)) + extra) / base,
-        low=(float(low) + extra) / base,
-        high=(float(high) + extra) / base,
+        step_overhead=step,
+        low=low,
+        high=high,
         memory_overhead=memory,
         static_step_ms=1000 * base,
         boundary_ms=1000 * boundary,
@@ -118,31 +116,23 @@ def _first_mixture(prepared: Prepared, trainer: Trainer) -> Mixture:
     return prepared.mixer.start(prepared.problem, _lab(prepared, trainer)).checked(prepared.problem.domains)
 
 
-def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture) -> float:
-    """Median seconds of gathering an observation and updating, over three short rounds."""
+def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture, updates: int) -> float:
+    """Median wall-clock seconds of a round's end over so many short rounds; 0 where the mixer has no update."""
     taken = []
-    lab = _lab(prepared, trainer)
-    for index in range(3):
+    for index in range(updates):
+        lab = _lab(prepared, trainer)
         trainer.begin_round(index)
         trainer.step(mixture)
         sync(trainer.device)
         begin = time.perf_counter()
-        served = trainer.served()
-        seen = Observation(
-            domains=prepared.problem.domains,
-            step=trainer.done,
-            steps=prepared.problem.steps,
-            round=index,
-            learning_rate=trainer.learning_rate(trainer.done),
-            mixture_id=0,
-            examples=served.examples,
-            units=served.units,
-            losses=trainer.domain_losses(),
-            gradients=trainer.tracker.take() if trainer.tracker is not None else None,
-        )
-        prepared.mixer.update(seen, lab)
+        _end_round(prepared, trainer, lab, index)
         taken.append(time.perf_counter() - begin)
-    return float(np.median(taken))
+    return float(np.median(taken)) if taken else 0.0
+
+
+def _end_round(prepared: Prepared, trainer: Trainer, lab: PaidLab, index: int) -> None:
+    """What a trial does at the end of a round, without using the answer."""
+    prepared.mixer.update(observe(prepared.problem, trainer, index, mixture_id=0), lab)
 
 
 def _memory_overhead(prepared: Prepared, signals: tuple[Any, ...]) -> float:
@@ -166,6 +156,8 @@ def _peak(prepared: Prepared, signals: tuple[Any, ...]) -> float:
     trainer.begin_round(0)
     for _ in range(MEMORY_STEPS):
         trainer.step(mixture)
+    if trainer.tracker is not None:
+        trainer.tracker.take()
     return float(torch.cuda.max_memory_allocated()) if cuda else _resident_peak()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.gradients import GradientTracker
+from harness.process import reseed
 from harness.sampler import DomainSampler
 from harness.seeds import derive_seed
 from mixers.base import DomainGradients, MixerError, Mixture, Signal, TrainLosses
@@ -86,7 +87,7 @@ class Trainer:
         return tracker
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then cosine decay to ``final_lr`` of the peak at the last step."""
+        """Linear warm-up, then cosine decay that reaches ``final_lr`` of the peak when all steps are done."""
         recipe = self.recipe
         warmup = max(1, round(recipe.warmup * recipe.steps))
         if step < warmup:
@@ -97,11 +98,12 @@ class Trainer:
         )
 
     def begin_round(self, index: int, *, observe: bool = True) -> None:
-        """Clear what is counted per round. Reseeds torch, so that a resumed run goes on as an unbroken one would.
+        """Clear what is counted per round.
 
+        Reseeds the global generators, so that a resumed run goes on as an unbroken one would.
         observe: whether anyone will read the round's gradients; nobody reads those of the last round.
         """
-        torch.manual_seed(derive_seed(self.seed, "round", index))
+        reseed(derive_seed(self.seed, "round", index))
         self._served[:] = 0
         self._observed = self.tracker if observe else None
         self._loss_total.zero_()

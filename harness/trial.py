@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
@@ -17,14 +19,15 @@ import torch
 from harness import PROTOCOL, ROW_VERSION
 from harness.flops import PassFlops, count_pass, parameter_count, sync
 from harness.lab import PaidLab
-from harness.prepare import Prepared, prepare
+from harness.prepare import Prepared, prepare, read_only
+from harness.process import set_up
 from harness.provenance import provenance
 from harness.registry import Registry
 from harness.results import metrics_of, mixture_of
 from harness.spec import TrialSpec
 from harness.store import RunFolder
 from harness.trainer import DivergedError, Trainer
-from mixers.base import DomainGradients, Mixture, MixtureError, Needs, Observation
+from mixers.base import DomainGradients, Mixture, MixtureError, Needs, Observation, Problem
 
 Progress = Callable[[int, int], None]
 CHECKPOINT_SECONDS = float(os.environ.get("MIXOFF_CHECKPOINT_SECONDS", "20"))
@@ -40,13 +43,11 @@ def run_trial(
 ) -> dict[str, Any]:
     """Run or resume a trial; returns its row, also when it fails. ``progress`` is called with (step, steps)."""
     begin = time.perf_counter()
-    torch.set_num_threads(spec.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # A debugging aid that costs time; the stubs do not know it.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    set_up(spec.threads, spec.seed)
     try:
         trial = Trial(prepare(spec, registry, cache), folder, progress, checkpoint_seconds)
         row = trial.run()
+        json.dumps(row, allow_nan=False)  # what cannot be written must fail here, where it becomes a row
     except Exception as error:
         status, reason = verdict(error)
         row = empty_row(spec, status, reason)
@@ -62,7 +63,8 @@ def verdict(error: Exception) -> tuple[str, str]:
     line = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MixtureError):
         return "bad_mixture", line
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in line:
+    wants_memory = any(sign in line for sign in ("can't allocate memory", "out of memory", "ALLOC_FAILED"))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or wants_memory:
         return "oom", f"out of memory: {line[:300]}"
     if isinstance(error, DivergedError):
         return "failed", line
@@ -94,6 +96,24 @@ def empty_row(spec: TrialSpec, status: str, reason: str) -> dict[str, Any]:
     }
 
 
+def observe(problem: Problem, trainer: Trainer, index: int, *, mixture_id: int) -> Observation:
+    """What the mixer sees of the round that just ended; takes the round's gradients from the tracker."""
+    served = trainer.served()
+    losses = trainer.domain_losses()
+    return Observation(
+        domains=problem.domains,
+        step=trainer.done,
+        steps=problem.steps,
+        round=index,
+        learning_rate=trainer.learning_rate(trainer.done - 1),
+        mixture_id=mixture_id,
+        examples=read_only(served.examples),
+        units=read_only(served.units),
+        losses=None if losses is None else read_only(losses),
+        gradients=trainer.tracker.take() if trainer.tracker is not None else None,
+    )
+
+
 class Trial:
     """The main run of one trial under its mixer, resumable at every round boundary."""
 
@@ -122,6 +142,7 @@ class Trial:
         prepared, trainer = self.prepared, self.trainer
         with self.ledger.clock("mixing"):
             first = prepared.mixer.start(prepared.problem, self.lab).checked(prepared.problem.domains)
+        json.dumps(prepared.mixer.state_dict(), allow_nan=False)  # a state that cannot be saved fails at once
         self.trajectory = [(0, first)]
         self._resume()
         boundaries = self.needs.boundaries(prepared.recipe.steps)
@@ -159,25 +180,14 @@ class Trial:
         """Show the round to the mixer and take its next mixture."""
         trainer, problem = self.trainer, self.prepared.problem
         with self.ledger.clock("mixing"):
-            served = trainer.served()
-            seen = Observation(
-                domains=problem.domains,
-                step=trainer.done,
-                steps=problem.steps,
-                round=index,
-                learning_rate=trainer.learning_rate(trainer.done - 1),
-                mixture_id=len(self.trajectory) - 1,
-                examples=_readonly(served.examples),
-                units=_readonly(served.units),
-                losses=_readonly(trainer.domain_losses()),
-                gradients=trainer.tracker.take() if trainer.tracker is not None else None,
-            )
+            seen = observe(problem, trainer, index, mixture_id=len(self.trajectory) - 1)
             answer = self.prepared.mixer.update(seen, self.lab)
         if answer is not None:
             self.trajectory.append((trainer.done, answer.checked(problem.domains)))
 
     def _save(self) -> None:
         plain = {
+            "data": self._data_digest(),
             "round": self.round,
             "mixer": self.prepared.mixer.state_dict(),
             "ledger": self.ledger.state(),
@@ -185,9 +195,9 @@ class Trial:
                 [step, mixture.weights.tolist(), _listed(mixture.loss_weights)] for step, mixture in self.trajectory
             ],
         }
-        self.folder.save_checkpoint(
-            self.prepared.spec.id, {"trainer": self.trainer.state(), "plain": json.dumps(plain)}
-        )
+        state = {"trainer": self.trainer.state(), "plain": json.dumps(plain)}
+        with contextlib.suppress(OSError):  # a full disk costs the checkpoint, not the trial
+            self.folder.save_checkpoint(self.prepared.spec.id, state)
 
     def _resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -195,6 +205,8 @@ class Trial:
         if saved is None:
             return
         plain = json.loads(saved["plain"])
+        if plain["data"] != self._data_digest():
+            return  # made from other data under the same path: start over
         problem = self.prepared.problem
         self.trainer.load_state(saved["trainer"])
         self.ledger.load_state(plain["ledger"])
@@ -204,6 +216,11 @@ class Trial:
         ]
         self.prepared.mixer.load_state_dict(plain["mixer"])
         self.round = plain["round"]
+
+    def _data_digest(self) -> str:
+        """What the run so far depends on besides its spec: the corpus and its cut."""
+        labels = self.prepared.partition.train.tobytes() + self.prepared.partition.validation.tobytes()
+        return hashlib.sha256(self.prepared.corpus.fingerprint.encode() + labels).hexdigest()
 
     def _row(self, metrics: dict[str, Any]) -> dict[str, Any]:
         prepared, trainer, ledger = self.prepared, self.trainer, self.ledger
@@ -274,16 +291,10 @@ def _restored(domains: tuple[str, ...], weights: list[float], loss_weights: list
     """A mixture exactly as it was: checking it anew would normalise it again, which moves the last bit."""
     return Mixture(
         domains=domains,
-        weights=_readonly(np.array(weights)),
-        loss_weights=None if loss_weights is None else _readonly(np.array(loss_weights)),
+        weights=read_only(np.array(weights)),
+        loss_weights=None if loss_weights is None else read_only(np.array(loss_weights)),
     )
 
 
 def _listed(array: Any) -> list[float] | None:
     return None if array is None else array.tolist()
-
-
-def _readonly(array: Any) -> Any:
-    if array is not None:
-        array.setflags(write=False)
-    return array

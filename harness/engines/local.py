@@ -1,4 +1,4 @@
-"""Trials on this machine: one process each at a time, replaced when it crashes, killed when it hangs."""
+"""Trials on this machine: workers that take one after the other, replaced when they crash, killed when they hang."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, TimeoutError, wait
 from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from harness.errors import UserError
 from harness.heartbeat import Heartbeat
 from harness.registry import Registry
 from harness.spec import TrialSpec
 from harness.store import RunFolder
 
 POLL_SECONDS = 0.5
+MOST_FAULTS = 3
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # By default glibc gives large blocks back to the system at once, and every step pays for the page faults of getting
 # them again: about 15 % of a step at nano. Other allocators ignore these. Values of the user's own stay.
@@ -35,7 +37,7 @@ def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], check
     folder.write_row(run_trial(trial, registry, folder, Path(cache), beat, checkpoint_seconds))
 
 
-def _quiet() -> None:
+def _prepare_worker() -> None:
     """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal.
 
     The slow imports happen here, so that a trial's time limit does not pay for them.
@@ -83,26 +85,40 @@ def run_all(
     """
     from harness.trial import empty_row
 
-    for threads in sorted({spec.threads for spec in specs}):
-        batch = [spec for spec in specs if spec.threads == threads]
+    waiting = sorted(specs, key=lambda spec: spec.threads)
+    faults = 0
+    while waiting:
+        threads = waiting[0].threads
         worker_environment(threads)
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPool(max_workers=workers, context=context, initializer=_quiet)
+        pool = ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker)
+        running: dict[Future[None], TrialSpec] = {}
+        broken = False
         try:
-            waiting = list(batch)
-            running: dict[Future[None], TrialSpec] = {}
-            while waiting or running:
-                while waiting and len(running) < workers:
+            while running or (waiting and waiting[0].threads == threads and not broken):
+                while not broken and waiting and waiting[0].threads == threads and len(running) < workers:
                     spec = waiting.pop(0)
                     arguments = [spec.as_json(), str(folder.root), str(cache), [str(p) for p in plugins]]
                     limit = spec.recipe["time_limit"] or None
-                    future: Future[None] = pool.schedule(_work, args=[*arguments, checkpoint_seconds], timeout=limit)
-                    running[future] = spec
+                    try:
+                        future: Future[None] = pool.schedule(
+                            _work, args=[*arguments, checkpoint_seconds], timeout=limit
+                        )
+                    except RuntimeError:  # the pool has lost its workers
+                        broken = True
+                        waiting.insert(0, spec)
+                    else:
+                        running[future] = spec
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 on_poll(list(running.values()))
                 for future in finished:
                     spec = running.pop(future)
                     error = future.exception()
+                    if isinstance(error, BrokenExecutor) and folder.status(spec.id) is None:
+                        # The worker was lost before it took the trial, which is not the trial's fault.
+                        broken = True
+                        waiting.insert(0, spec)
+                        continue
                     if error is not None and folder.status(spec.id) is None:
                         folder.write_row(empty_row(spec, *_why(error)))
                     yield spec
@@ -111,4 +127,12 @@ def run_all(
             pool.stop()
             raise
         finally:
+            if broken:
+                pool.stop()
             pool.join()
+        faults += broken
+        if faults > MOST_FAULTS:
+            raise UserError(
+                f"workers were lost {faults} times before they took a trial, most often for want of memory; "
+                "use fewer --workers, then run the same command again"
+            )

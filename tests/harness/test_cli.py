@@ -83,6 +83,7 @@ def test_an_unknown_flag_is_exit_code_2(call):
 
 
 def test_the_cache_says_where_and_how_large_and_is_cleared(call, tmp_path: Path):
+    call("cache")
     folder = tmp_path / "cache" / "corpora"
     folder.mkdir(parents=True)
     (folder / "x.npz").write_bytes(b"0" * 2_000_000)
