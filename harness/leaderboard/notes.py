@@ -40,7 +40,8 @@ def facts(group: Group) -> list[str]:
     commits = {_commit(row.get("provenance") or {}) for row in rows}
     count = spec.get("threads")
     threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
-    size = f", {sum(units) / len(units):,.0f} units (tokens or pairs) trained on" if units else ""
+    unit = next((row["training"].get("unit") for row in group.scored), None) or "unit"
+    size = f", {sum(units) / len(units):,.0f} {unit}s trained on" if units else ""
     lines = [
         f"{spec['steps']:,} steps, batch of {spec['batch_size']}{size}; seeds {wording.spans(group.seeds)}",
         f"{spec.get('device', '?')}, {spec.get('dtype', '?')}{threads}{', compiled' if spec.get('compile') else ''}; "
