@@ -25,7 +25,7 @@ from torch import Tensor
 from harness.caches import cache_root
 from harness.gradients.sketch import SketchedSums
 from harness.ledger import Ledger
-from harness.partitions import PaidRegroupLab
+from harness.partitions import PaidRegroupLab, target_shares
 from harness.sampler import DomainSampler
 from harness.trainer import Trainer
 from mixers.base import Array, DomainGradients, IntArray, Mixture
@@ -52,10 +52,7 @@ class Study:
             lab = PaidRegroupLab(self.task, self.corpus, Ledger())
             made = KMeans(KMeans.Config(k=m)).regroup(grouping, lab).checked(grouping)
             self.names, self.labels = made.domains, made.train
-            # the share of a new domain: every original domain's target, spread as its validation examples are
-            spread = np.zeros((len(original), m))
-            np.add.at(spread, (validation, made.validation), 1.0)
-            self.target = self.target @ (spread / spread.sum(1, keepdims=True))
+            self.target = target_shares(self.corpus, made)
 
     def rounds(self, seed: int, rounds: int, steps: int) -> Iterator[tuple[Tensor, IntArray]]:
         """Exact sums [m, V, d] and counts [m] of every round of a run on the uniform mixture."""

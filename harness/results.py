@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.sampler import DomainSampler
 from mixers.base import Mixture
+from mixers.simplex import entropy
 from tasks.base import Corpus, Scores, TaskError, TrainableTask
 
 
@@ -54,11 +55,6 @@ def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) ->
         "realised": (drawn / max(1, drawn.sum())).tolist(),
         "examples_drawn": drawn.tolist(),
         "epochs": sampler.epochs.tolist(),
-        "entropy": [_entropy(mixture.weights) for _, mixture in trajectory],
+        "entropy": [entropy(mixture.weights) for _, mixture in trajectory],
         "largest": [float(mixture.weights.max()) for _, mixture in trajectory],
     }
-
-
-def _entropy(weights: np.ndarray) -> float:
-    positive = weights[weights > 0]
-    return float(-(positive * np.log(positive)).sum())
