@@ -32,6 +32,7 @@ from mixers.base import Array, DomainGradients, IntArray, Mixture
 from mixers.regroup.base import Grouping
 from mixers.regroup.kmeans import KMeans
 from mixers.rnb import balance
+from mixers.simplex import total_variation
 from tasks.base import Corpus
 from tasks.text import Text, TextConfig
 
@@ -95,11 +96,6 @@ def mixture(gram: Array, target: Array) -> tuple[Array, Array]:
     return v / np.linalg.norm(v), found
 
 
-def variation(a: Array, b: Array) -> float:
-    """Total variation between two mixtures."""
-    return float(0.5 * np.abs(a - b).sum())
-
-
 def study(
     m: int, sizes: list[tuple[int, int]], *, rounds: int, steps: int, draws: int, cache: Path
 ) -> list[list[object]]:
@@ -121,11 +117,11 @@ def study(
                     (
                         float(np.linalg.norm(guess - truth) / np.linalg.norm(truth)),
                         float(np.linalg.norm(v_guess - v)),
-                        variation(guessed, weights),
+                        total_variation(guessed, weights),
                     )
                 )
     other = [mixture(gram(*found), bench.target)[1] for found in bench.rounds(1, rounds, steps)]
-    between = [variation(a, b) for a, b in zip(exact, other, strict=True)]
+    between = [total_variation(a, b) for a, b in zip(exact, other, strict=True)]
     lines: list[list[object]] = [
         [m, f"sketch {size[0]} x {size[1] or 'all'}", *np.mean(found, axis=0), max(line[2] for line in found)]
         for size, found in errors.items()
