@@ -37,11 +37,11 @@ lint: $(VENV)/ready
 
 test: lint
 	$(BIN)/harness leaderboard --check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-fast: lint
 	$(BIN)/harness leaderboard --check
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 bench: $(VENV)/ready
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
