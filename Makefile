@@ -11,14 +11,14 @@ help:
 	@echo "make demo          train a small model on real text under several mixers and print a leaderboard"
 	@echo "make test          linters, type checker, import contracts, every test, every published table"
 	@echo "make test-fast     the same without the slow tests"
-	@echo "make bench         speed: the harness against a bare loop, R&B's price and error"
+	@echo "make bench         speed: a bare loop, the harness, R&B's signal against the number of domains"
 	@echo "make leaderboards  regenerate the tables and pictures of leaderboards/ from their rows"
 	@echo "make clean         remove the virtual environment and the runs"
 
 $(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; name one, as in: make demo PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "error: Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 2; }
 	@echo "installing into $(VENV) (a few minutes the first time: PyTorch is large) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,test]"
 	@touch $@
@@ -47,7 +47,7 @@ bench: $(VENV)/ready
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 leaderboards: $(VENV)/ready
-	@for board in leaderboards/*/; do $(BIN)/harness leaderboard "$$board" --name "$$(basename $$board)"; done
+	@for board in leaderboards/*/; do $(BIN)/harness leaderboard "$$board" --name "$$(basename $$board)" || exit 1; done
 
 clean:
 	rm -rf $(VENV) runs

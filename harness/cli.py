@@ -208,7 +208,7 @@ def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: st
     found = read_rows(list(folder))
     if name is None:
         name = "-".join(sorted({f"{row['spec']['task']}-{row['spec']['preset']}" for row in found}))
-    page = publish(found, out, name, title or name)
+    page = publish(found, out, name, title)
     click.echo(f"wrote {page}")
 
 

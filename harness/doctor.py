@@ -40,6 +40,6 @@ def _extras() -> list[str]:
             have = version(requirement.name)
             state = "ok" if requirement.specifier.contains(have, prereleases=True) else f"has {have}"
         except PackageNotFoundError:
-            have, state = "", f'missing: pip install "mixoff[{extra}]"'
+            have, state = "", f'missing: pip install -e ".[{extra}]"'
         table.append([f"  {extra}", str(requirement.name), str(requirement.specifier), state])
     return tabulate(table, tablefmt="plain").splitlines()

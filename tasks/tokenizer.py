@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +121,7 @@ def _byte_lengths(tokenizer: Tokenizer, size: int) -> npt.NDArray[np.int64]:
     special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     added = set(tokenizer.get_added_tokens_decoder())
-    byte_level = set(chain.from_iterable(vocabulary)) >= set(pre_tokenizers.ByteLevel.alphabet())
+    byte_level = '"type":"ByteLevel"' in tokenizer.to_str()
     lengths = np.zeros(size, dtype=np.int64)
     for token, index in vocabulary.items():
         if index in special or index >= size:

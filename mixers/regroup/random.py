@@ -11,9 +11,10 @@ from mixers.regroup.base import Grouping, Partition, Regrouper, RegroupLab
 class Random(Regrouper):
     """Shuffle the labels that ``kmeans`` gives, within train and within validation.
 
-    The number of domains, their sizes and the target shares stay those of ``kmeans``; which examples belong together
-    is left to chance. What ``kmeans`` gains over this control it owes to its clusters. Same config as ``kmeans``,
-    and with the same seed the same clusters before they are shuffled.
+    The number of domains and their sizes in both splits stay those of ``kmeans``; which examples belong together is
+    left to chance. Every shuffled domain is then much like the whole, so the target shares, which weigh validation
+    examples by their original domain, come close to the clusters' plain shares of the validation data. Same config as
+    ``kmeans``, and with the same seed the same clusters before they are shuffled.
     """
 
     name = "random"

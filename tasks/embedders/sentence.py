@@ -17,7 +17,9 @@ class Sentence(Embedder):
         try:
             import sentence_transformers
         except ImportError:
-            raise TaskError(f'embedder st:{model} needs sentence-transformers: pip install "mixoff[embed]"') from None
+            raise TaskError(
+                f'embedder st:{model} needs sentence-transformers: pip install -e ".[embed]" in the checkout'
+            ) from None
         try:
             self._model = sentence_transformers.SentenceTransformer(model)
         except Exception as error:  # many kinds, from missing files to network errors

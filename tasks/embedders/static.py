@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from tasks.embedders.base import Embedder, Vectors, package_file, unit
 
-_REMEDY = 'pip install "mixoff[demo]"'
+_REMEDY = 'pip install -e ".[demo]" in the checkout'
 _WEIGHTS = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 _TOKENIZER = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
 _CHUNK = 2048  # texts tokenised at once

