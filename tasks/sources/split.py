@@ -43,6 +43,7 @@ def split_origins(documents: Sequence[Document]) -> dict[str, str]:
     for (domain, split), size in sorted(have.items()):
         if size == 0:
             raise TaskError(
-                f"domain {domain!r} has no text in the {split} split; give it three documents or more, of different origins"
+                f"domain {domain!r} has no text in the {split} split; "
+                "give it at least three documents, of different origins"
             )
     return assigned
