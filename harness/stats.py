@@ -1,7 +1,8 @@
 """The statistics of a leaderboard, as pure functions of numbers.
 
-Every comparison is paired by seed: two mixers at one seed start from the same weights and meet each domain's examples
-in the same order, so their difference is less noisy than either of them. Families of tests are corrected by Holm.
+Every comparison is paired by seed: two mixers at one seed start from the same weights and, on one partition, meet each
+domain's examples in the same order, so their difference is less noisy than either of them. Families of tests are
+corrected by Holm.
 """
 
 from __future__ import annotations
@@ -51,12 +52,18 @@ class Estimate:
 class Paired:
     """Mean of the differences (ours - theirs) over the seeds that both have, and the paired t-test's p value.
 
-    ``p`` is ``None`` where fewer than two seeds are shared. seeds: the shared ones, sorted.
+    ``p`` is ``None`` where fewer than two seeds are shared or all differences are exactly zero: there is nothing to
+    test. seeds: the shared ones, sorted.
     """
 
     difference: Estimate
     p: float | None
     seeds: tuple[int, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether both have bit for bit the same score in every shared seed."""
+        return self.p is None and self.difference.mean == 0.0
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
@@ -78,8 +85,8 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | None:
     """Compare two sets of scores keyed by seed; ``None`` where they share no seed.
 
-    Where all differences are equal the t statistic is 0/0 or infinite: p is then 1 if they are zero and 0 otherwise,
-    which is its limit.
+    Where all differences are equal but for rounding the t statistic is 0/0 or infinite: p is then 1 if they are zero
+    and 0 otherwise, which is its limit. Where all are exactly zero there is no test.
     """
     seeds = tuple(sorted(set(ours) & set(theirs)))
     if not seeds:
@@ -87,7 +94,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | N
     differences = [ours[seed] - theirs[seed] for seed in seeds]
     scale = max(max(abs(ours[seed]), abs(theirs[seed])) for seed in seeds)
     estimate = mean_interval(differences)
-    if estimate.sd is None:
+    if estimate.sd is None or not any(differences):
         return Paired(difference=estimate, p=None, seeds=seeds)
     if estimate.sd <= ROUNDING * scale:
         same = abs(estimate.mean) <= ROUNDING * scale

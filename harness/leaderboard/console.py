@@ -6,10 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from harness import stats
 from harness.errors import nearest
-from harness.leaderboard import notes, tables, wording
+from harness.leaderboard import cautions, notes, tables, wording
 from harness.leaderboard.groups import CellKey, Group, split
 from harness.leaderboard.rows import Row, RowsError
-from harness.leaderboard.standings import BASELINES, Standing, by_seed, corrected, scored_cells, standing
+from harness.leaderboard.standings import (
+    BASELINES,
+    Standing,
+    by_seed,
+    corrected,
+    representatives,
+    scored_cells,
+    standing,
+)
 
 
 def terminal_table(rows: Sequence[Row]) -> str:
@@ -18,7 +26,7 @@ def terminal_table(rows: Sequence[Row]) -> str:
     parts = [why] if (why := notes.why_several(groups)) else []
     for group in groups:
         result = standing(group)
-        lines = [f"{tables.title(group)}: {notes.facts(group)[0]}"]
+        lines = [f"{tables.title(group)}: {notes.facts(group)[0]}", *cautions.of_group(group)]
         if result is None:
             lines.append("no trial has a score")
         else:
@@ -68,7 +76,7 @@ def _comparison(group: Group, baseline: str) -> str:
         aggregate: {c: by_seed(cells[c], result.metric, aggregate) for c in cells} for aggregate in ("target", "macro")
     }
     target = {pair: r for pair in pairs if (r := stats.paired(*(columns["target"][cell] for cell in pair)))}
-    adjusted, tests = corrected(target)
+    adjusted, tests = corrected(target, representatives(columns["target"]))
     n = tables.decimals(result)
     body = []
     for line in result.lines:
@@ -81,22 +89,25 @@ def _comparison(group: Group, baseline: str) -> str:
         p = adjusted[frozenset(pair)]
         wins = sum(result.better(ours[seed] - theirs[seed]) for seed in target[pair].seeds)
         outcome = (
-            "not separable"
+            "identical"
+            if target[pair].identical
+            else "not separable"
             if p is None or p >= stats.ALPHA
             else "better"
             if result.better(target[pair].difference.mean)
             else "worse"
         )
-        least = stats.smallest_detectable(len(target[pair].seeds), target[pair].difference.sd or 0.0, tests)
+        spread = target[pair].difference.sd
+        least = None if not spread else stats.smallest_detectable(len(target[pair].seeds), spread, tests)
         body.append(
             [
                 *line.cell,
                 notes.name(pair[1]),
-                wording.estimate(target[pair].difference, n, sign=True),
+                wording.paired(target[pair], n),
                 wording.probability(p),
                 outcome,
                 f"{wins}/{len(target[pair].seeds)}",
-                wording.estimate(macro.difference, n, sign=True),
+                wording.paired(macro, n),
                 wording.number(least, n),
             ]
         )
@@ -107,7 +118,8 @@ def _comparison(group: Group, baseline: str) -> str:
         f"Δ: row - baseline over shared seeds, ± half of a 95 % t-interval; p: paired t-test, Holm over {tests} tests; "
         "wins: seeds in which the row is better; detectable: smallest true difference found with probability 0.8."
     )
-    return "\n".join([heading, "", table, "", foot, *notes.problems(group)])
+    remarks = [*cautions.of_group(group), *cautions.of_table(result), *notes.problems(group)]
+    return "\n".join([heading, "", table, "", foot, *remarks])
 
 
 def _pairs(group: Group, baseline: str) -> Mapping[tuple[CellKey, CellKey], None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import stats
-from harness.leaderboard import wording
+from harness.leaderboard import cautions, wording
 from harness.leaderboard.groups import CellKey, Group, reasons
 from harness.leaderboard.rows import is_scored, primary_name
-from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Line, Standing
+from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Line, Standing, baseline_cell
 
 HOW_TO_READ = """\
 ## How to read the tables
@@ -16,7 +16,10 @@ HOW_TO_READ = """\
 - Rows are sorted by the primary metric on test, weighted by the target shares of the original domains, from best to \
 worst; an arrow says which way is better (↓ lower, ↑ higher). **±** is half of a 95 % t-interval over the n seeds.
 - **Δ** is the mean of (row - baseline) over the seeds that both have, with its 95 % t-interval: pairing by seed takes \
-out what both share, the initial weights and the order of examples. `[n=3]` marks a Δ over fewer seeds than the row has.
+out what both share: the initial weights and, on one partition, the order of each domain's examples. Rows of different \
+partitions, as in "Against `original`", share the initial weights only. `[n=3]` marks a Δ over fewer seeds than the \
+row has; *identical*: every difference is exactly zero, so nothing is tested. Rows with equal scores in the same seeds \
+count once in each family of tests.
 - **p** comes from a two-sided paired t-test, corrected by Holm over one family: every comparison with `uniform` or \
 `natural` in the table and in its part "Against `original`". Below 0.05 the two are called separable.
 - **group**: rows that share a letter are not separable from each other; here the family of Holm's correction is all \
@@ -36,7 +39,7 @@ def facts(group: Group) -> list[str]:
     spec = group.spec
     rows = group.scored or group.rows
     units = [row["training"]["units"] for row in group.scored]
-    hardware = {_machine(row.get("provenance") or {}) for row in rows}
+    hardware = {cautions.machine(row) for row in rows}
     commits = {_commit(row.get("provenance") or {}) for row in rows}
     count = spec.get("threads")
     threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
@@ -53,6 +56,7 @@ def facts(group: Group) -> list[str]:
         lines.append(f"partitions and their domains: {', '.join(sizes)}")
     if len(hardware) > 1:
         lines.append("seconds come from different machines: compare costs with care")
+    lines += cautions.of_group(group)
     expected = {row.get("fingerprint_expected") for row in group.scored} - {None, group.fingerprint}
     if expected:
         lines.append("this corpus is not the published one: its fingerprint differs")
@@ -70,9 +74,8 @@ def why_several(groups: Sequence[Group]) -> str:
 
 
 def verdicts(standing: Standing) -> list[str]:
-    """What the tests say against each baseline, and how little they could have seen."""
-    lines = [line for line in (_verdict(standing, name) for name in BASELINES) if line]
-    return [*_power(standing), *lines]
+    """What the tests say against each baseline, how little they could have seen, and what to mind."""
+    return [*_power(standing), *(_verdict(standing, name) for name in BASELINES), *cautions.of_table(standing)]
 
 
 def problems(group: Group) -> list[str]:
@@ -111,42 +114,70 @@ def short(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").removeprefix("sha256:")[:12]
 
 
+def _tests(count: int) -> str:
+    return "1 test" if count == 1 else f"{count} tests"
+
+
 def _verdict(standing: Standing, baseline: str) -> str:
     """Better, worse and not separable rows against one baseline under the same partition."""
     compared = [line for line in standing.lines if baseline in line.baselines]
     if not compared:
-        return f"No row can be compared with `{baseline}`: it has no finished trial on any of these partitions."
+        return f"No row can be compared with `{baseline}`: {_why_not(standing, baseline)}."
 
-    def pick(want: bool | None) -> str:
-        return by_partition([line.cell for line in compared if _outcome(standing, line, baseline) is want])
+    def pick(want: str) -> str:
+        return by_partition([line.cell for line in compared if _outcome(standing, line, baseline) == want])
 
-    return (
-        f"Against `{baseline}` on the same partition: better: {pick(True)}; worse: {pick(False)}; "
-        f"not separable: {pick(None)}."
-    )
+    kinds = ["better", "worse", "not separable"]
+    kinds += ["identical"] if any(line.baselines[baseline].paired.identical for line in compared) else []
+    return f"Against `{baseline}` on the same partition: {'; '.join(f'{kind}: {pick(kind)}' for kind in kinds)}."
 
 
-def _outcome(standing: Standing, line: Line, baseline: str) -> bool | None:
+def _outcome(standing: Standing, line: Line, baseline: str) -> str:
     comparison = line.baselines[baseline]
-    return standing.better(comparison.paired.difference.mean) if comparison.separated else None
+    if comparison.paired.identical:
+        return "identical"
+    if not comparison.separated:
+        return "not separable"
+    return "better" if standing.better(comparison.paired.difference.mean) else "worse"
+
+
+def _why_not(standing: Standing, baseline: str) -> str:
+    """Why no row stands against this baseline under its own partition."""
+    scores = {line.cell: line.score for line in standing.lines}
+    partitions = {cell[0] for cell in scores}
+    found = {cell for name in partitions if (cell := baseline_cell(standing.group, name, baseline, scores))}
+    if not found:
+        return "it has no trial with a score on any of these partitions"
+    if any(cell not in found and cell[0] in {partition for partition, _ in found} for cell in scores):
+        return "no other row on its partition shares a seed with it"
+    return "no other row stands on its partition"
 
 
 def _power(standing: Standing) -> list[str]:
     """Size of the families and the smallest detectable difference; says so when nothing could be separated."""
+    anything = "anything" if len({line.letters for line in standing.lines}) == 1 else "anything from a baseline"
+    between = [f"{_tests(standing.pairs)} between all rows (letters, Holm)."] if standing.pairs else []
+    if len(standing.lines) == 1:
+        return ["Nothing is compared: this table has only one row with a score."]
+    if not standing.comparisons:
+        return ["No row is compared with a baseline.", *between]
+    if all(c.paired.identical for c in standing.comparisons):
+        return ["Nothing to test against a baseline: every row that shares a seed with one has its scores.", *between]
     if standing.tests == 0 or standing.detectable is None:
-        return ["Too few seeds to separate anything: a paired test needs two seeds that both rows have."]
+        few = "a paired test needs two seeds that both rows have"
+        return [f"Too few seeds to separate {anything}: {few}.", *between]
     differences = [abs(c.paired.difference.mean) for c in standing.comparisons]
     least, median, greatest = (f"{value:.3g}" for value in standing.detectable)
     spread = f" ({least} to {greatest})" if least != greatest else ""
     found = (
-        f"{standing.tests} tests against baselines (p, Holm) and {standing.pairs} between all rows (letters, Holm). "
+        f"{_tests(standing.tests)} against baselines (p, Holm) and {standing.pairs} between all rows (letters, Holm). "
         f"Smallest detectable difference against a baseline: {median} {standing.unit}{spread}."
     )
     if any(c.separated for c in standing.comparisons):
         return [found]
     if max(differences) < standing.detectable[1]:
         few = f"the largest difference from a baseline, {max(differences):.3g}, is below what they could detect"
-        return [f"Too few seeds to separate anything: {few}.", found]
+        return [f"Too few seeds to separate {anything}: {few}.", found]
     return [f"No row is separable from a baseline at the level {stats.ALPHA}.", found]
 
 
@@ -157,15 +188,6 @@ def _domains(group: Group, partition: str) -> str:
 
 def _in(group: Group, row: object, partition: str) -> bool:
     return any(row is other for cell, seeds in group.cells.items() if cell[0] == partition for other in seeds.values())
-
-
-def _machine(provenance: dict[str, object]) -> str:
-    hardware = provenance.get("hardware")
-    if not isinstance(hardware, dict):
-        return "unknown"
-    parts = [str(hardware[key]) for key in ("gpu", "cpu") if hardware.get(key)]
-    cores = [f"{hardware['cores']} cores"] if hardware.get("cores") else []
-    return ", ".join(parts + cores) or "unknown"
 
 
 def _commit(provenance: dict[str, object]) -> str:

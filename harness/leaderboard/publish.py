@@ -26,10 +26,11 @@ ROWS, README, CSV, FIGURES, NOTES = "rows.jsonl.gz", "README.md", "leaderboard.c
 _NAME = re.compile(r"[\w][\w.\-]*\Z")
 
 
-def publish(rows: Iterable[Row], out: Path, name: str, title: str) -> Path:
+def publish(rows: Iterable[Row], out: Path, name: str, title: str | None = None) -> Path:
     """Write ``out/name/`` from these rows and those that are published there already; returns the folder.
 
     A row that is there already must agree with its new copy in all that is not measured; the newer provenance wins.
+    Without a title the page keeps the one it has; a new page is called by its name.
     """
     if not _NAME.match(name):
         raise RowsError(f"a leaderboard cannot be called {name!r}: use letters, digits, '-', '_' and '.'")
@@ -41,7 +42,7 @@ def publish(rows: Iterable[Row], out: Path, name: str, title: str) -> Path:
     if not merged:
         raise RowsError(f"{folder}: no rows to publish")
     ordered = [merged[key] for key in sorted(merged)]
-    texts, pictures = generate(ordered, title, read_notes(folder))
+    texts, pictures = generate(ordered, title or read_title(folder) or name, read_notes(folder))
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").unlink(missing_ok=True)
     (folder / ROWS).write_bytes(packed(ordered))

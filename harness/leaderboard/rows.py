@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,12 @@ def _parse_file(path: Path) -> list[Row]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise RowsError(f"{path}: cannot be read ({error})") from error
     parts = [(str(path), text)]
     if path.suffix != ".json":
-        lines = enumerate(text.splitlines(), start=1)
+        # Not splitlines: JSON strings may hold U+2028, U+2029 and U+0085 as they are.
+        lines = enumerate(text.split("\n"), start=1)
         parts = [(f"{path}, line {number}", line) for number, line in lines if line.strip()]
     return [_parse(part, where) for where, part in parts]
 

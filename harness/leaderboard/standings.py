@@ -79,8 +79,9 @@ class Line:
 class Standing:
     """A table: lines sorted from best to worst by the primary metric under the target shares.
 
-    tests, pairs: sizes of the two Holm families (comparisons with a baseline; all pairs of rows). detectable: smallest
-    detectable differences of the comparisons with a baseline: (least, median, greatest), ``None`` if there are none.
+    tests, pairs: sizes of the two Holm families (comparisons with a baseline; all pairs of rows); rows with the same
+    scores count as one. detectable: smallest detectable differences of the tests against a baseline: (least, median,
+    greatest), ``None`` if there are none.
     """
 
     group: Group
@@ -119,8 +120,9 @@ def standing(group: Group) -> Standing | None:
     scores = {cell: by_seed(members, metric) for cell, members in rows.items()}
     means = {cell: statistics.fmean(values.values()) for cell, values in scores.items()}
     order = sorted(rows, key=lambda cell: (-means[cell] if higher else means[cell], cell))
-    own, original, tests = _against_baselines(group, scores)
-    letters, pairs = _letters(order, scores)
+    twins = representatives(scores)
+    own, original, tests = _against_baselines(group, scores, twins)
+    letters, pairs = _letters(order, scores, twins)
     lines = tuple(
         Line(
             cell=cell,
@@ -136,8 +138,14 @@ def standing(group: Group) -> Standing | None:
         )
         for cell in order
     )
-    found = [c.paired for side in (own, original) for of_cell in side.values() for c in of_cell.values()]
-    effects = [stats.smallest_detectable(p.difference.n, p.difference.sd or 0.0, tests) for p in found]
+    found = {
+        frozenset((twins[cell], twins[c.baseline])): c.paired
+        for side in (own, original)
+        for cell, comparisons in side.items()
+        for c in comparisons.values()
+        if not c.paired.identical
+    }
+    effects = [stats.smallest_detectable(p.difference.n, p.difference.sd or 0.0, tests) for p in found.values()]
     known = sorted(e for e in effects if e is not None)
     return Standing(
         group=group,
@@ -162,13 +170,23 @@ def by_seed(members: Sequence[Row], metric: str, aggregate: str = "target") -> d
     return {row["spec"]["seed"]: float(row["metrics"][metric][aggregate]) for row in members}
 
 
+def representatives(scores: Mapping[CellKey, Mapping[int, float]]) -> dict[CellKey, CellKey]:
+    """Cell -> the first cell that has the same seeds and in every one of them the same score; often itself."""
+    first: dict[tuple[tuple[int, float], ...], CellKey] = {}
+    return {cell: first.setdefault(tuple(sorted(scores[cell].items())), cell) for cell in sorted(scores)}
+
+
 def corrected(
-    pairs: Mapping[tuple[CellKey, CellKey], stats.Paired],
+    pairs: Mapping[tuple[CellKey, CellKey], stats.Paired], twins: Mapping[CellKey, CellKey]
 ) -> tuple[dict[frozenset[CellKey], float | None], int]:
-    """Holm's p of every unordered pair, and the family's size; a pair that stands twice is one test."""
-    unique = {frozenset(pair): result.p for pair, result in sorted(pairs.items())}
-    adjusted = stats.holm(list(unique.values()))
-    return dict(zip(unique, adjusted, strict=True)), sum(p is not None for p in unique.values())
+    """Holm's p of every unordered pair, and the family's size.
+
+    A pair that stands twice is one test, and so are pairs that are the same but for twins (:func:`representatives`).
+    """
+    unique = {frozenset(twins[cell] for cell in pair): result.p for pair, result in sorted(pairs.items())}
+    adjusted = dict(zip(unique, stats.holm(list(unique.values())), strict=True))
+    found = {frozenset(pair): adjusted[frozenset(twins[cell] for cell in pair)] for pair in pairs}
+    return found, sum(p is not None for p in unique.values())
 
 
 def baseline_cell(group: Group, partition: str, name: str, scores: Mapping[CellKey, Any]) -> CellKey | None:
@@ -184,7 +202,9 @@ def mixer_name(group: Group, cell: CellKey) -> str:
 _Side = dict[CellKey, dict[str, Comparison]]
 
 
-def _against_baselines(group: Group, scores: Mapping[CellKey, Mapping[int, float]]) -> tuple[_Side, _Side, int]:
+def _against_baselines(
+    group: Group, scores: Mapping[CellKey, Mapping[int, float]], twins: Mapping[CellKey, CellKey]
+) -> tuple[_Side, _Side, int]:
     """Comparisons under the same partition, those with the original one, and the size of their common family."""
     wanted: dict[tuple[CellKey, CellKey], stats.Paired] = {}
     places: list[tuple[bool, CellKey, str, CellKey]] = []
@@ -198,7 +218,7 @@ def _against_baselines(group: Group, scores: Mapping[CellKey, Mapping[int, float
                 if result is not None:
                     wanted[cell, baseline] = result
                     places.append((partition == cell[0], cell, name, baseline))
-    adjusted, tests = corrected(wanted)
+    adjusted, tests = corrected(wanted, twins)
     own: _Side = {}
     original: _Side = {}
     for same_partition, cell, name, baseline in places:
@@ -208,7 +228,9 @@ def _against_baselines(group: Group, scores: Mapping[CellKey, Mapping[int, float
     return own, original, tests
 
 
-def _letters(order: Sequence[CellKey], scores: Mapping[CellKey, Mapping[int, float]]) -> tuple[dict[CellKey, str], int]:
+def _letters(
+    order: Sequence[CellKey], scores: Mapping[CellKey, Mapping[int, float]], twins: Mapping[CellKey, CellKey]
+) -> tuple[dict[CellKey, str], int]:
     """Letters of every row from all pairwise tests, and how many tests those are."""
     results = {}
     for i, a in enumerate(order):
@@ -216,7 +238,7 @@ def _letters(order: Sequence[CellKey], scores: Mapping[CellKey, Mapping[int, flo
             result = stats.paired(scores[a], scores[b])
             if result is not None:
                 results[a, b] = result
-    adjusted, tests = corrected(results)
+    adjusted, tests = corrected(results, twins)
     place = {cell: i for i, cell in enumerate(order)}
     apart = [pair for pair in results if (p := adjusted[frozenset(pair)]) is not None and p < stats.ALPHA]
     letters = stats.letter_groups(len(order), [(place[a], place[b]) for a, b in apart])

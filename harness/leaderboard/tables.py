@@ -88,12 +88,13 @@ def domain_table(result: Standing) -> str:
 
 
 def difference(comparison: Comparison | None, line: Line, digits: int) -> str:
-    """``-0.0412 ± 0.0060 p=0.003``, a dash where there is nothing to compare with."""
+    """``-0.0412 ± 0.0060 p=0.003``, ``identical``, or a dash where there is nothing to compare with."""
     if comparison is None:
         return wording.DASH
     paired = comparison.paired
     fewer = f" [n={paired.difference.n}]" if paired.difference.n < line.score.n else ""
-    return f"{wording.estimate(paired.difference, digits, sign=True)} {wording.probability(comparison.p_holm)}{fewer}"
+    p = "" if paired.identical else f" {wording.probability(comparison.p_holm)}"
+    return f"{wording.paired(paired, digits)}{p}{fewer}"
 
 
 def step_time(line: Line) -> str:

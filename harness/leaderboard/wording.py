@@ -44,6 +44,11 @@ def estimate(value: stats.Estimate, decimals: int, sign: bool = False) -> str:
     return mean if value.half is None else f"{mean} ± {number(value.half, decimals)}"
 
 
+def paired(value: stats.Paired, decimals: int) -> str:
+    """``-0.0412 ± 0.0060``, or ``identical`` where every difference is exactly zero."""
+    return "identical" if value.identical else estimate(value.difference, decimals, sign=True)
+
+
 def probability(p: float | None) -> str:
     """A corrected p value: ``p=0.012``, ``p<0.001``; nothing where there was no test."""
     if p is None:

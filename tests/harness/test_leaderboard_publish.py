@@ -111,6 +111,17 @@ def test_publishing_on_extends_what_is_there(folder):
     assert check(folder.parent) == []
 
 
+def test_a_page_keeps_its_title(folder, tmp_path):
+    publish([], folder.parent, "demo")
+    publish(factory.series("natural", [2.05, 2.2]), folder.parent, "demo", None)
+    assert (folder / "README.md").read_text().startswith("# A demo\n")
+    publish([], folder.parent, "demo", "Another")
+    assert (folder / "README.md").read_text().startswith("# Another\n")
+    fresh = publish(board(), tmp_path / "fresh", "some-name")
+    assert (fresh / "README.md").read_text().startswith("# some-name\n")
+    assert check(fresh.parent) == []
+
+
 def test_publishing_a_contradiction_changes_nothing(folder):
     before = contents(folder)
     with pytest.raises(RowsError, match="row text-nano-original-rnb-s0 exists with another result"):

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from harness.leaderboard import RowsError, as_csv, frame, read_rows
+from harness.leaderboard import RowsError, as_csv, frame, publish, read_rows
 from harness.leaderboard.groups import reasons, split
 from harness.leaderboard.rows import merge
 from tests.harness import rows_factory as factory
@@ -77,6 +77,23 @@ def test_unreadable_files_are_one_line(tmp_path):
     (tmp_path / "broken.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(RowsError, match=r"broken\.jsonl\.gz: cannot be read"):
         read_rows([tmp_path / "broken.jsonl.gz"])
+
+
+def test_line_separators_inside_strings_break_no_row(tmp_path):
+    row = factory.failed("rnb", reason="one\u2028two\u2029three\u0085four")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\r\n", encoding="utf-8", newline="")
+    assert read_rows([tmp_path]) == [row]
+    publish([], tmp_path.parent, tmp_path.name)
+    assert read_rows([tmp_path]) == [row]
+
+
+def test_damaged_gzip_is_one_line(tmp_path):
+    good = gzip.compress(json.dumps(factory.row()).encode())
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(good[:10] + b"\xff" * 40 + good[50:])
+    with pytest.raises(RowsError, match=r"rows\.jsonl\.gz: cannot be read \(Error -3") as caught:
+        read_rows([tmp_path])
+    assert "\n" not in str(caught.value)
 
 
 def test_merge_takes_the_newer_and_keeps_a_timing():

@@ -61,6 +61,16 @@ def test_paired_without_variation():
     assert (shifted.p, shifted.difference.sd) == (0.0, 0.0)
 
 
+def test_no_difference_at_all_is_no_test():
+    same = paired({0: 0.3, 1: 1.0, 2: 5.0}, {0: 0.3, 1: 1.0, 2: 5.0})
+    assert (same.p, same.difference.mean, same.difference.half, same.identical) == (None, 0.0, 0.0, True)
+    assert paired({0: 0.3}, {0: 0.3}).identical
+    assert not paired({0: 0.3}, {0: 0.4}).identical
+    assert not paired({0: 0.1 + 0.2, 1: 1.0}, {0: 0.3, 1: 1.0}).identical
+    cancelling = paired({0: 1.0, 1: 2.0}, {0: 2.0, 1: 1.0})
+    assert (cancelling.p, cancelling.identical) == (1.0, False)
+
+
 def test_holm_by_hand():
     # sorted 0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06, 0.04 x 1 raised to 0.06
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

@@ -1,0 +1,113 @@
+"""What makes rows of one table less comparable than they look: other libraries, other cuts, other seeds, twins."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.leaderboard import wording
+from harness.leaderboard.groups import CellKey, Group
+from harness.leaderboard.rows import Row
+from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Standing, by_seed, mixer_name, scored_cells
+
+# Libraries whose version may change what a seed gives.
+_LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers")
+
+
+def of_group(group: Group) -> list[str]:
+    """Lines about rows that were made in different ways."""
+    return [line for line in (_made_differently(group.scored or group.rows), *_cut_differently(group)) if line]
+
+
+def of_table(standing: Standing) -> list[str]:
+    """Lines about rows that gave the same results, and about means over different seeds."""
+    lines = _same_results(standing)
+    if len({tuple(row["spec"]["seed"] for row in rows) for rows in scored_cells(standing.group).values()}) > 1:
+        lines.append(
+            "Not all rows have the same seeds: means of rows with fewer seeds are over other seeds; only differences "
+            "(Δ) and letters compare like with like."
+        )
+    return lines
+
+
+def machine(row: Row) -> str:
+    """The hardware of a row in a few words."""
+    hardware = (row.get("provenance") or {}).get("hardware")
+    if not isinstance(hardware, dict):
+        return "unknown"
+    parts = [str(hardware[key]) for key in ("gpu", "cpu") if hardware.get(key)]
+    cores = [f"{hardware['cores']} cores"] if hardware.get("cores") else []
+    return ", ".join(parts + cores) or "unknown"
+
+
+def _made_differently(rows: Sequence[Row]) -> str:
+    versions = [(row.get("provenance") or {}).get("versions") or {} for row in rows]
+    found = {name: sorted({str(known.get(name) or "unknown") for known in versions}) for name in _LIBRARIES}
+    differing = [f"{name} {' and '.join(values)}" for name, values in found.items() if len(values) > 1]
+    how = [f"with different versions ({', '.join(differing)})"] if differing else []
+    how += ["on different hardware"] if len({machine(row) for row in rows}) > 1 else []
+    return f"made {' and '.join(how)}; equal seeds may not share weights bit for bit" if how else ""
+
+
+def _cut_differently(group: Group) -> list[str]:
+    """Rows of one partition and seed must have cut the corpus in the same way."""
+    cuts: dict[tuple[str, int], list[list[float]]] = {}
+    for (partition, _), rows in scored_cells(group).items():
+        for row in rows:
+            shares = row["domains"].get("train_shares")
+            if shares is not None:
+                cuts.setdefault((partition, row["spec"]["seed"]), []).append(shares)
+    wrong: dict[str, list[int]] = {}
+    for (partition, seed), shares_of in sorted(cuts.items()):
+        if not all(_close(shares, shares_of[0]) for shares in shares_of):
+            wrong.setdefault(partition, []).append(seed)
+    return [
+        f"warning: rows of {partition}, seed{'s' if len(seeds) > 1 else ''} {wording.spans(seeds)}, differ in the "
+        "shares of their train domains: their cuts differ, and so do their data"
+        for partition, seeds in wrong.items()
+    ]
+
+
+def _close(a: Sequence[float], b: Sequence[float]) -> bool:
+    return len(a) == len(b) and all(math.isclose(x, y, rel_tol=1e-9) for x, y in zip(a, b, strict=True))
+
+
+def _same_results(standing: Standing) -> list[str]:
+    """A sentence for each mixer whose rows equal another's bit by bit."""
+    group = standing.group
+    cells = scored_cells(group)
+    scores = {cell: by_seed(rows, standing.metric) for cell, rows in cells.items()}
+    results = {cell: {r["spec"]["seed"]: _canonical(r["metrics"]) for r in rows} for cell, rows in cells.items()}
+
+    def rank(cell: CellKey) -> tuple[Any, ...]:
+        mixer = mixer_name(group, cell)
+        return BASELINES.index(mixer) if mixer in BASELINES else len(BASELINES), cell[0] != OWN_PARTITION, cell
+
+    ordered = sorted(cells, key=rank)
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for i, cell in enumerate(ordered):
+        candidates = sorted(ordered[:i], key=lambda other: other[0] != cell[0])
+        twin = next((other for other in candidates if _agree(scores[cell], scores[other])), None)
+        if twin is None:
+            continue
+        what = "gave the same results as" if _agree(results[cell], results[twin]) else f"has the {standing.metric} of"
+        seeds = "every seed" if set(scores[cell]) == set(scores[twin]) else "every seed that both have"
+        together = cell[0] == twin[0]
+        names = (cell[1], twin[1]) if together else ("/".join(cell), "/".join(twin))
+        found.setdefault((names[0], what, names[1], seeds), []).extend([cell[0]] if together else [])
+    lines = []
+    for (ours, what, theirs, seeds), partitions in found.items():
+        where = f" ({', '.join(name for name in group.partitions if name in partitions)})" if partitions else ""
+        lines.append(f"`{ours}` {what} `{theirs}` in {seeds}{where}.")
+    return lines
+
+
+def _agree(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> bool:
+    shared = set(ours) & set(theirs)
+    return bool(shared) and all(ours[seed] == theirs[seed] for seed in shared)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
