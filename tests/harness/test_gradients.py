@@ -437,18 +437,17 @@ def test_counted_flops_at_small_stay_below_a_thousandth() -> None:
         heads=config.heads, end=0, seed=0,
     )  # fmt: skip
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    batch = preset.recipe.batch_size
     tracker = GradientTracker([head], 64, DomainGradients(), seed=0)
     tracker.attach()
-    tracker.begin(np.arange(batch) % 64, 1 / batch)
-    head(torch.randn(batch, config.context, config.width, requires_grad=True)).sum().backward()
+    examples, tokens = 64, 2  # every domain once; few tokens, as the count is proportional to them
+    tracker.begin(np.arange(examples), 1 / examples)
+    head(torch.randn(examples, tokens, config.width, requires_grad=True)).sum().backward()
     tracker.end()
-    per_step = tracker.flops
-    tracker.begin(np.arange(batch, 2 * batch) % 64, 1 / batch)  # so that all 64 are in the Gram matrix
-    head(torch.randn(batch, config.context, config.width, requires_grad=True)).sum().backward()
-    tracker.end()
+    per_token = tracker.flops / (examples * tokens)
     before = tracker.flops
     tracker.take()
-    gram = (tracker.flops - before) / (preset.recipe.steps / 10)
-    training = 6.0 * sum(p.numel() for p in model.parameters()) * batch * config.context
-    assert 0 < (per_step + gram) / training < 0.001
+    round_tokens = preset.recipe.steps / 10 * preset.recipe.batch_size * config.context
+    gram_per_token = (tracker.flops - before) / round_tokens
+    training = 6.0 * sum(p.numel() for p in model.parameters())
+    assert gram_per_token > 0
+    assert 0 < (per_token + gram_per_token) / training < 0.001

@@ -83,7 +83,7 @@ def test_reading_imports_no_package_and_does_not_depend_on_the_hash_seed() -> No
 
 def test_a_missing_package_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "PINS", {**packages.PINS, "no-such-package": "1"})
-    with pytest.raises(TaskError, match=r'needs the package no-such-package.*pip install "mixoff\[demo\]"'):
+    with pytest.raises(TaskError, match=r'needs no-such-package.*pip install -e "\.\[demo\]"'):
         packages.deviations()
 
 
