@@ -115,3 +115,20 @@ def test_the_same_spec_gives_the_same_row(run_toy):
         del row["measured"], row["provenance"]
     assert rows[0] == rows[1]
     assert rows[0]["mixture"]["loss_weights"], "loss weights are logged"
+
+
+def test_bfloat16_trains_and_reads_the_same_signals(run_toy):
+    row = run_toy(mixers="rnb", dtype="bfloat16")
+    assert row["status"] == "ok", row["reason"]
+    full = run_toy(mixers="rnb")
+    assert row["id"] != full["id"]
+    first = [requested[1][1] for requested in (row["mixture"]["requested"], full["mixture"]["requested"])]
+    assert first[0] == pytest.approx(first[1], abs=0.05), "the first balanced mixture differs by rounding alone"
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike(run_toy):
+    plain, compiled = run_toy(mixers="rnb"), run_toy(mixers="rnb", compile=True)
+    assert compiled["status"] == "ok", compiled["reason"]
+    loss = [row["metrics"]["loss"]["target"] for row in (plain, compiled)]
+    assert loss[0] == pytest.approx(loss[1], rel=0.02)
