@@ -26,7 +26,7 @@ from harness.store import RunFolder, write_json, write_text
 from harness.trial import CHECKPOINT_SECONDS
 
 TIMING_SECONDS = {"demo": 3.0}
-DEFAULT_TIMING_SECONDS = 20.0
+DEFAULT_TIMING_SECONDS = 60.0
 TIMING_LIMIT = 900.0
 
 

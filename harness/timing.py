@@ -35,7 +35,7 @@ WARM_UP = 6
 MEMORY_STEPS = 4
 UPDATES = 3
 LEAST_PAIRS, MOST_PAIRS = 20, 400
-WITHOUT_SIGNALS = 0.4  # share of the time spent on a mixer whose steps are those of the static mixture
+WITHOUT_SIGNALS = 0.15  # share of the time spent on a mixer whose steps are those of the static mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
