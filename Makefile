@@ -44,7 +44,7 @@ test-fast: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 bench: $(VENV)/ready
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 $(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 leaderboards: $(VENV)/ready
 	@for board in leaderboards/*/; do $(BIN)/harness leaderboard "$$board" --name "$$(basename $$board)" || exit 1; done
