@@ -14,7 +14,7 @@ from pebble import ProcessPool
 from rich.console import Console
 
 from harness.caches import cache_root
-from harness.engines.local import run_all, worker_environment
+from harness.engines.local import prepare_worker, run_all, worker_environment
 from harness.errors import UserError
 from harness.experiment import Experiment, trials
 from harness.leaderboard.rows import read_rows
@@ -149,7 +149,7 @@ def _time_cells(
         "(skip with --no-timing)", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
     worker_environment(experiment.threads)
-    pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
+    pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"), initializer=prepare_worker)
     try:
         for cell, spec in cells.items():
             arguments = [spec.as_json(), str(cache), [str(p) for p in experiment.plugin], seconds]

@@ -37,7 +37,7 @@ def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], check
     folder.write_row(run_trial(trial, registry, folder, Path(cache), beat, checkpoint_seconds))
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
     """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal.
 
     The slow imports happen here, so that a trial's time limit does not pay for them.
@@ -91,7 +91,7 @@ def run_all(
         threads = waiting[0].threads
         worker_environment(threads)
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPool(max_workers=workers, context=context, initializer=_prepare_worker)
+        pool = ProcessPool(max_workers=workers, context=context, initializer=prepare_worker)
         running: dict[Future[None], TrialSpec] = {}
         broken = False
         try:

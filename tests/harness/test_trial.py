@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from harness.partitions import target_shares
+from harness.prepare import prepare
+from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition
 from tests.plugins.toy_task import DOMAINS
@@ -45,8 +47,15 @@ def test_static_mixers_add_nothing(run_toy):
     assert row["mixture"]["requested"][0][1] == pytest.approx(row["domains"]["train_shares"])
 
 
-def test_scores_do_not_depend_on_how_the_data_is_cut(run_toy):
-    """A mixture of all weight on one example's worth of data aside, test examples and weights stay the same."""
+def test_scores_do_not_depend_on_how_the_data_is_cut(run_toy, toy_specs, registry, tmp_path):
+    """One model gets the same scores under every partition, by the original domains."""
+    results = []
+    for partition in ("original", "kmeans[k=3]"):
+        (spec,) = toy_specs(partitions=partition)
+        ready = prepare(spec, registry, tmp_path)
+        scores = ready.task.evaluate(ready.build_model(), ready.corpus, "test", device=ready.device, dtype=ready.dtype)
+        results.append(metrics_of(ready.task, ready.corpus, scores))
+    assert results[0] == results[1]
     whole = run_toy(partitions="kmeans[k=1]")
     assert list(whole["metrics"]["loss"]["by_domain"]) == list(DOMAINS)
     assert whole["domains"]["train"] == ["cluster-00"]
