@@ -1,4 +1,4 @@
-"""The contract between a task and the referee: corpus, model, loss, metrics.
+"""The contract between a task and the referee: corpus, model, loss, metrics, requirements.
 
 A task says what is trained on what and how it is judged. It owns no training loop and never sees a mixture.
 """
@@ -22,18 +22,29 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 SPLITS = ("train", "validation", "test")
 SplitName = Literal["train", "validation", "test"]
+Schedule = Literal["cosine", "linear", "constant"]
 
 
 class TaskError(ValueError):
     """A task's data, model or configuration is wrong; the message is one line with the remedy."""
 
 
+def added(default: Any) -> Any:
+    """A config field that came after rows were published: at its default it is no part of a trial's identity.
+
+    Older rows lack it and stay the same trial; a value other than the default makes another one.
+    """
+    return field(default=default, metadata={"added": True})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a task's model is trained at one preset; every mixer gets the same one (AdamW, warm-up, cosine decay).
+    """How a task's model is trained at one preset; every mixer gets the same one (AdamW with warm-up and decay).
 
     steps, batch_size (examples), learning_rate (peak), final_lr (share of the peak at the end), warmup (share of the
     steps), weight_decay, betas, clip_norm (0 switches clipping off), time_limit (seconds for one trial, 0: none).
+    schedule: what follows the linear warm-up: ``cosine`` or ``linear`` decay to ``final_lr``, or ``constant``.
+    eps: AdamW's.
     """
 
     steps: int
@@ -45,6 +56,21 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
     time_limit: float = 0.0
+    schedule: Schedule = added("cosine")
+    eps: float = added(1e-8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """Something that a task needs and that may be missing: data, a model, a package.
+
+    what: its name. found: where it lies, or an empty string where it is not there. remedy: one line that says how to
+    get it and where to put it.
+    """
+
+    what: str
+    found: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +113,18 @@ class Losses:
 class Scores:
     """Per-example sums from which any grouping's metrics follow.
 
-    domains: [n] original domain index of every example. sums: metric name -> ([n] numerators, [n] denominators).
+    domains: [n] original domain index of every example. sums: metric name -> ([n] numerators, [n] denominators); an
+    example that a metric leaves out (a sample was judged) has zero in both.
+    baselines: the same for what needs no learning, where a metric has such a value: the best constant answer, chance.
     """
 
     domains: IntArray
     sums: Mapping[str, tuple[FloatArray, FloatArray]]
+    baselines: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
-    def by_domain(self, metric: str, m: int) -> FloatArray:
-        """[m] the metric within each original domain; NaN where a domain has no example."""
-        numerator, denominator = self.sums[metric]
+    def by_domain(self, metric: str, m: int, *, baseline: bool = False) -> FloatArray:
+        """[m] the metric (or its baseline) within each original domain; NaN where a domain has no example."""
+        numerator, denominator = (self.baselines if baseline else self.sums)[metric]
         top = np.bincount(self.domains, weights=numerator, minlength=m)
         bottom = np.bincount(self.domains, weights=denominator, minlength=m)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -120,9 +149,10 @@ class Embeddings:
 class Corpus:
     """A task's data, split once from a fixed split seed.
 
-    domains: the m original domain names. labels: per split, [n] index into ``domains``. units: per split, [n] units
-    (tokens, pairs) an example trains on. examples: per split, the task's own storage, opaque to the referee.
-    train_shares, target_shares: [m]. fingerprint: hash of contents and splits. expected_fingerprint: that of the
+    domains: the m original domain names, of training and of evaluation data; a domain without training examples is a
+    target only, one without validation and test examples is a source only. labels: per split, [n] index into
+    ``domains``. units: per split, [n] units (tokens, pairs) an example trains on. examples: per split, the task's own
+    storage, opaque to the referee. train_shares, target_shares: [m]; a target domain needs test examples. fingerprint: hash of contents and splits. expected_fingerprint: that of the
     published corpus, ``None`` where there is none. provenance: where the data came from, for the row.
     """
 
@@ -138,6 +168,7 @@ class Corpus:
 
 
 Batch = dict[str, Tensor]
+Stage = nn.Linear | tuple[nn.Linear, ...]
 
 
 class Task(ABC):
@@ -189,6 +220,10 @@ class TrainableTask(Task):
         self.preset = preset
         self.cache = cache
 
+    def requirements(self) -> Sequence[Requirement]:
+        """What this config needs beyond the package itself, and what of it is there; quick, reads no data."""
+        return ()
+
     @abstractmethod
     def load(self) -> Corpus:
         """Read, split and prepare the data; cached on disk where that is slow. Raises :class:`TaskError`."""
@@ -197,13 +232,19 @@ class TrainableTask(Task):
     def build_model(self, seed: int) -> nn.Module:
         """A fresh model for this preset; initial weights depend on ``seed`` alone. Call after ``load``."""
 
-    def tracked(self, model: nn.Module) -> Sequence[nn.Linear]:
-        """The linear layers where domain gradients can be read, in definition order; mixers count from the end."""
+    def tracked(self, model: nn.Module) -> Sequence[Stage]:
+        """The linear layers where domain gradients can be read, in definition order; mixers count from the end.
+
+        A stage is one layer, or several that count as one because they stand side by side (the projections of two
+        towers); their gradients are concatenated. A layer's input must lead with the batch, one row of blocks an
+        example: what flows through an example's rows is taken for that example's gradient. Where losses are not
+        separable by example (contrastive ones), the task's docstring says what that means.
+        """
         return [module for module in model.modules() if isinstance(module, nn.Linear)]
 
     @abstractmethod
     def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
-        """Host tensors of these examples, batch first."""
+        """Host tensors of these examples, batch first; shapes do not depend on which examples they are."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
