@@ -136,8 +136,9 @@ def build_config(plugin: Plugin, params: Mapping[str, Any]) -> Any:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON-able data."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    """A config as JSON-able data, without fields that were added later and stand at their default."""
+    pairs = [(field, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    return {f.name: _plain(value) for f, value in pairs if not (f.metadata.get("added") and value == f.default)}
 
 
 def _plain(value: Any) -> Any:

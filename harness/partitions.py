@@ -19,7 +19,7 @@ from harness.store import write_atomically
 from mixers.regroup.base import Grouping, Partition, Regrouper
 from tasks.base import Corpus, TrainableTask
 
-FORMAT = 1  # raised when the stored form or the meaning of a regrouper's config changes
+FORMAT = 2  # raised when the stored form or the meaning of a regrouper's config changes
 
 
 class PaidRegroupLab:
@@ -74,7 +74,9 @@ def partition_of(
         report = {**made.report, **({"embedder": lab.embedder} if lab.embedder else {})}
         stored = {
             # through JSON at once, so that a fresh partition and a cached one read alike
-            **json.loads(json.dumps({"domains": made.domains, "report": report, "bill": bill.state()})),
+            **json.loads(
+                json.dumps({"domains": made.domains, "targets": made.targets, "report": report, "bill": bill.state()})
+            ),
             "train": made.train,
             "validation": made.validation,
         }
@@ -86,6 +88,7 @@ def partition_of(
     ledger.purchases.update(bill.purchases)
     return Partition(
         domains=tuple(stored["domains"]),
+        targets=tuple(stored["targets"]),
         train=stored["train"],
         validation=stored["validation"],
         report=stored["report"],
@@ -97,7 +100,7 @@ def _settings(task: TrainableTask) -> str:
 
 
 def _write(path: Path, stored: dict[str, Any]) -> None:
-    meta = json.dumps({key: stored[key] for key in ("domains", "report", "bill")})
+    meta = json.dumps({key: stored[key] for key in ("domains", "targets", "report", "bill")})
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -117,12 +120,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def target_shares(corpus: Corpus, partition: Partition) -> npt.NDArray[np.float64]:
-    """[m] share j = sum over original domains i of target_i x (share of i's validation examples assigned to j).
+    """[n] share j = sum over original domains i of target_i x (share of i's validation examples assigned to j).
 
     A target domain without validation examples keeps its share out; the rest is scaled up to one.
     """
-    m, n = len(partition.domains), len(corpus.domains)
-    table = np.zeros((n, m))
+    table = np.zeros((len(corpus.domains), len(partition.target_domains)))
     np.add.at(table, (corpus.labels["validation"], partition.validation), 1.0)
     counts = table.sum(axis=1)
     seen = counts > 0

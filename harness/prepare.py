@@ -130,7 +130,7 @@ def problem_of(corpus: Corpus, partition: Partition, recipe: Recipe, seed: int) 
     units = np.bincount(partition.train, weights=corpus.units["train"], minlength=m).astype(np.int64)
     return Problem(
         domains=partition.domains,
-        targets=partition.domains,
+        targets=partition.target_domains,
         train_shares=read_only(examples / examples.sum()),
         target_shares=read_only(target_shares(corpus, partition)),
         examples=read_only(examples),

@@ -16,7 +16,8 @@ def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str,
     """Every metric under the target shares, macro, worst and by original domain.
 
     The original domains are used whatever the partition, so that all trials are judged alike. Macro and worst are
-    over the original domains that have test examples.
+    over the original domains that have test examples. A baseline (the best constant answer, chance) is aggregated in
+    the same way, where the task gives one.
     """
     result: dict[str, Any] = {}
     for metric in task.metrics:
@@ -31,6 +32,7 @@ def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str,
             )
         worst = int(np.nanargmin(values) if metric.higher_is_better else np.nanargmax(values))
         result[metric.name] = {
+            **_baseline(metric.name, corpus, scores),
             "unit": metric.unit,
             "higher_is_better": metric.higher_is_better,
             "primary": metric.primary,
@@ -41,6 +43,16 @@ def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str,
             "by_domain": {name: float(v) for name, v, has in zip(corpus.domains, values, known, strict=True) if has},
         }
     return result
+
+
+def _baseline(metric: str, corpus: Corpus, scores: Scores) -> dict[str, Any]:
+    """The field ``baseline`` of a metric, or nothing."""
+    if metric not in scores.baselines:
+        return {}
+    values = scores.by_domain(metric, len(corpus.domains), baseline=True)
+    by_domain = {name: float(v) for name, v in zip(corpus.domains, values, strict=True) if np.isfinite(v)}
+    target = float(np.nansum(values * corpus.target_shares))
+    return {"baseline": {"target": target, "macro": float(np.mean([*by_domain.values()])), "by_domain": by_domain}}
 
 
 def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) -> dict[str, Any]:

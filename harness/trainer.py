@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from harness.gradients import GradientTracker
+from harness.gradients import GradientTracker, last_layers
 from harness.process import reseed
 from harness.sampler import DomainSampler
 from harness.seeds import derive_seed
@@ -76,26 +76,22 @@ class Trainer:
             return None
         if len(specs) > 1:
             raise MixerError("needs() declares DomainGradients twice; declare it once")
-        layers = list(self.task.tracked(self.model))
-        if not layers:
-            raise MixerError("this task's model has no linear layer to read domain gradients from")
-        wanted = specs[0].layers or len(layers)
-        if wanted > len(layers):
-            raise MixerError(f"layers={wanted}, but the model has {len(layers)} tracked linear layers")
-        tracker = GradientTracker(layers[-wanted:], self.m, specs[0], seed=derive_seed(self.seed, "sketch"))
+        layers = last_layers(self.task.tracked(self.model), specs[0].layers)
+        tracker = GradientTracker(layers, self.m, specs[0], seed=derive_seed(self.seed, "sketch"))
         tracker.attach()
         return tracker
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then cosine decay that reaches ``final_lr`` of the peak when all steps are done."""
+        """Linear warm-up, then the recipe's schedule down to ``final_lr`` of the peak when all steps are done."""
         recipe = self.recipe
         warmup = max(1, round(recipe.warmup * recipe.steps))
         if step < warmup:
             return recipe.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, recipe.steps - warmup)
-        return recipe.learning_rate * (
-            recipe.final_lr + (1 - recipe.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        )
+        progress = min(1.0, (step - warmup) / max(1, recipe.steps - warmup))
+        if recipe.schedule == "constant":
+            return recipe.learning_rate
+        above = 1 - progress if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return recipe.learning_rate * (recipe.final_lr + (1 - recipe.final_lr) * above)
 
     def begin_round(self, index: int, *, observe: bool = True) -> None:
         """Clear what is counted per round.
@@ -203,4 +199,5 @@ def _optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.
         {"params": vectors, "weight_decay": 0.0},
     ]
     betas = (recipe.betas[0], recipe.betas[1])
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=betas, fused=True)
+    wanted = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(wanted, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, fused=True)

@@ -18,6 +18,7 @@ import torch
 
 from harness import PROTOCOL, ROW_VERSION
 from harness.flops import PassFlops, count_pass, parameter_count, sync
+from harness.gradients import last_layers
 from harness.lab import PaidLab
 from harness.prepare import Prepared, prepare, read_only
 from harness.process import set_up
@@ -275,8 +276,8 @@ class Trial:
         model = self.trainer.model
         for signal in self.needs.signals:
             if isinstance(signal, DomainGradients):
-                layers = list(self.prepared.task.tracked(model))
-                tracked = sum(layer.weight.numel() for layer in layers[-(signal.layers or len(layers)) :])
+                layers = last_layers(self.prepared.task.tracked(model), signal.layers)
+                tracked = sum(layer.weight.numel() for layer in layers)
         return self.prepared.mixer.published_overhead(
             self.prepared.problem, train_units=self._units(), tracked_fraction=tracked / parameter_count(model)
         )

@@ -131,7 +131,8 @@ class TrainLosses:
 class DomainGradients:
     """Signal: inner products between the domains' mean training gradients of the last tracked linear layers.
 
-    layers: how many of the task's tracked modules, counted from the end; 0 means all of them.
+    layers: how many of the task's tracked layers, counted from the end (layers that stand side by side, as the
+    projections of two towers, count as one); 0 means all of them.
     estimator: ``exact`` accumulates whole weight gradients per domain; ``sketch`` accumulates an unbiased random
     projection of them, drawn anew every round, whose price and error ``benchmarks/gradient_price.py`` and
     ``benchmarks/gradient_error.py`` measure.

@@ -29,12 +29,9 @@ class TaskError(ValueError):
     """A task's data, model or configuration is wrong; the message is one line with the remedy."""
 
 
-def added(default: Any) -> Any:
-    """A config field that came after rows were published: at its default it is no part of a trial's identity.
-
-    Older rows lack it and stay the same trial; a value other than the default makes another one.
-    """
-    return field(default=default, metadata={"added": True})
+# Metadata of a config field that came after rows were published: at its default it is no part of a trial's identity,
+# so that older rows, which lack it, stay the same trial.
+ADDED = {"added": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +53,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
     time_limit: float = 0.0
-    schedule: Schedule = added("cosine")
-    eps: float = added(1e-8)
+    schedule: Schedule = field(default="cosine", metadata=ADDED)
+    eps: float = field(default=1e-8, metadata=ADDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +149,9 @@ class Corpus:
     domains: the m original domain names, of training and of evaluation data; a domain without training examples is a
     target only, one without validation and test examples is a source only. labels: per split, [n] index into
     ``domains``. units: per split, [n] units (tokens, pairs) an example trains on. examples: per split, the task's own
-    storage, opaque to the referee. train_shares, target_shares: [m]; a target domain needs test examples. fingerprint: hash of contents and splits. expected_fingerprint: that of the
-    published corpus, ``None`` where there is none. provenance: where the data came from, for the row.
+    storage, opaque to the referee. train_shares, target_shares: [m]; a target domain needs test examples.
+    fingerprint: hash of contents and splits. expected_fingerprint: that of the published corpus, ``None`` where there
+    is none. provenance: where the data came from, for the row.
     """
 
     domains: tuple[str, ...]

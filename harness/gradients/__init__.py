@@ -4,8 +4,8 @@
 summing a layer's gradients by domain are in :mod:`~harness.gradients.exact` and :mod:`~harness.gradients.sketch`.
 """
 
-from harness.gradients.layer import GradientTrackingError, Step
+from harness.gradients.layer import GradientTrackingError, Step, last_layers
 from harness.gradients.tracker import GradientTracker
 from harness.gradients.view import RoundGradients
 
-__all__ = ["GradientTracker", "GradientTrackingError", "RoundGradients", "Step"]
+__all__ = ["GradientTracker", "GradientTrackingError", "RoundGradients", "Step", "last_layers"]

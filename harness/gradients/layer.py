@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,16 @@ from mixers.base import Array, IntArray
 
 class GradientTrackingError(RuntimeError):
     """Domain gradients cannot be read here; the message is one line with the remedy."""
+
+
+def last_layers(stages: Sequence[nn.Linear | tuple[nn.Linear, ...]], wanted: int) -> list[nn.Linear]:
+    """The layers of the last ``wanted`` tracked stages of a task, in definition order; 0 means all stages."""
+    if not stages:
+        raise GradientTrackingError("this task's model has no linear layer to read domain gradients from")
+    if wanted > len(stages):
+        raise GradientTrackingError(f"layers={wanted}, but the model has {len(stages)} tracked linear layers")
+    chosen = stages[-wanted:] if wanted else stages
+    return [layer for stage in chosen for layer in (stage if isinstance(stage, tuple) else (stage,))]
 
 
 @dataclass(slots=True, kw_only=True)

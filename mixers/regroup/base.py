@@ -16,7 +16,8 @@ from mixers.base import IntArray, MixerError, NoConfig
 class Grouping:
     """What a regrouper may know: the original labels of the training and validation examples, and the seed.
 
-    domains: the original domain names. train, validation: [n_train], [n_validation] indices into ``domains``.
+    domains: the original domain names, of training and of validation data. train, validation: [n_train],
+    [n_validation] indices into ``domains``.
     """
 
     domains: tuple[str, ...]
@@ -29,30 +30,39 @@ class Grouping:
 class Partition:
     """A cut of the data into domains. ``report`` goes into the row (k, silhouette, sizes, embedder, ...).
 
-    domains: the new names. train, validation: the new domain index of every example. Every domain must own at least
-    one training example: a domain without training data could not be sampled.
+    domains: the new names. targets: names of the target domains where they are others than the training domains;
+    empty where they are the same. train: [n_train] index into ``domains``. validation: [n_validation] index into
+    ``targets``, or into ``domains`` where that is empty. Every training domain must own at least one training example:
+    a domain without training data could not be sampled.
     """
 
     domains: tuple[str, ...]
     train: IntArray
     validation: IntArray
+    targets: tuple[str, ...] = ()
     report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def target_domains(self) -> tuple[str, ...]:
+        """Names that ``validation`` points into."""
+        return self.targets or self.domains
 
     def checked(self, grouping: Grouping) -> Partition:
         """Return self, or raise :class:`MixerError` in one line."""
-        for name, labels, expected in (
-            ("train", self.train, grouping.train),
-            ("validation", self.validation, grouping.validation),
+        for name, labels, expected, names in (
+            ("train", self.train, grouping.train, self.domains),
+            ("validation", self.validation, grouping.validation, self.target_domains),
         ):
             if labels.shape != expected.shape:
                 raise MixerError(f"the partition labels {labels.shape[0]} {name} examples, not {expected.shape[0]}")
-            if labels.size and (labels.min() < 0 or labels.max() >= len(self.domains)):
-                raise MixerError(f"the partition has a {name} label outside 0..{len(self.domains) - 1}")
+            if labels.size and (labels.min() < 0 or labels.max() >= len(names)):
+                raise MixerError(f"the partition has a {name} label outside 0..{len(names) - 1}")
         empty = np.setdiff1d(np.arange(len(self.domains)), self.train)
         if empty.size:
             raise MixerError(f"the partition's domain {self.domains[int(empty[0])]} has no training example")
-        if len(set(self.domains)) != len(self.domains):
-            raise MixerError("the partition repeats a domain name")
+        for names in (self.domains, self.targets):
+            if len(set(names)) != len(names):
+                raise MixerError("the partition repeats a domain name")
         return self
 
 
