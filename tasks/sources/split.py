@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tasks.base import SPLITS, TaskError
 from tasks.sources.base import Document, stable_rank
@@ -11,8 +11,8 @@ SPLIT_SEED = 0
 PORTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-def split_origins(documents: Sequence[Document]) -> dict[str, str]:
-    """Origin -> split, about 80/10/10 of the bytes of every domain, decided for all domains at once.
+def split_origins(documents: Sequence[Document], portions: Mapping[str, float] = PORTIONS) -> dict[str, str]:
+    """Origin -> split, about 80/10/10 (or other portions) of the bytes of every domain, decided for all at once.
 
     Origins are met in stable random order (a hash of their name) and each goes where its domains lack most of their
     portion. An origin that has documents in several domains (a module's docstrings and its source) goes to one split
@@ -32,7 +32,7 @@ def split_origins(documents: Sequence[Document]) -> dict[str, str]:
 
         def lack(split: str, shares: dict[str, float] = shares) -> float:
             return sum(
-                share * (1 - have[domain, split] / max(PORTIONS[split] * totals[domain], 1e-9))
+                share * (1 - have[domain, split] / max(portions[split] * totals[domain], 1e-9))
                 for domain, share in shares.items()
             )
 
