@@ -76,27 +76,39 @@ def _experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
               help="Run folder; a run that was stopped goes on there.")  # fmt: skip
 @click.option("--extend", multiple=True, type=click.Path(path_type=Path),
               help="Published leaderboard or run folder to go on from: its rows count as done.")  # fmt: skip
+@click.option("--dry-run", is_flag=True,
+              help="Say what would run and what it needs, and check that it is there; exit code 2 if not.")  # fmt: skip
 @click.option("--retry", is_flag=True, help="Run trials again that did not end with status ok.")
-def run(experiment: Path | None, out: Path, retry: bool, extend: tuple[Path, ...], **flags: Any) -> None:
+def run(experiment: Path | None, out: Path, dry_run: bool, retry: bool, extend: tuple[Path, ...], **flags: Any) -> None:
     """Run a grid of trials: every task x partition x mixer x seed that has no row yet.
 
-    EXPERIMENT is a YAML file with the same keys as the flags; flags win.
+    EXPERIMENT is a YAML file with the same keys as the flags, or the name of a built-in one; flags win.
 
     \b
     Examples:
       harness run --preset nano --mixers "uniform,rnb,rnb[lam=10]" --partitions "kmeans[k=8]" --seeds 5 --out runs/k8
       harness run --tasks "text[path=my_corpus.jsonl]" --preset nano --out runs/mine
       harness run experiment.yaml --workers 2
+      harness run paper/dolly --dry-run
       harness run --extend leaderboards/text-nano --preset nano --mixers "uniform,mine" --plugin mine.py --seeds 5
     """
+    from harness.builtin import find_experiment
+    from harness.caches import cache_root
     from harness.leaderboard.console import terminal_table
     from harness.leaderboard.rows import read_rows
+    from harness.plan import dry_run as plan
     from harness.run import run_experiment
 
     if not flags["plugin"]:
         flags["plugin"] = None
     console = Console()
-    spec = read_experiment(experiment, flags)
+    spec = read_experiment(None if experiment is None else find_experiment(experiment), flags)
+    if dry_run:
+        text, ready = plan(spec, out, cache_root())
+        click.echo(text)
+        if not ready:
+            raise UserError("something that this run needs is missing, see above")
+        return
     run_experiment(spec, out, console, retry=retry, extend=extend)
     click.echo()
     click.echo(terminal_table(read_rows([out])))
@@ -104,10 +116,10 @@ def run(experiment: Path | None, out: Path, retry: bool, extend: tuple[Path, ...
 
 
 @main.command(name="list")
-@click.argument("what", required=False, type=click.Choice(["tasks", "mixers", "regroupers", "presets"]))
+@click.argument("what", required=False, type=click.Choice(["tasks", "mixers", "regroupers", "presets", "experiments"]))
 @click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")
 def list_(what: str | None, plugin: tuple[Path, ...]) -> None:
-    """List tasks, mixers, regroupers or presets, with where each comes from.
+    """List tasks, mixers, regroupers, presets or built-in experiments, with where each comes from.
 
     \b
     Examples:

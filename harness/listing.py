@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.builtin import experiments, summary
 from harness.errors import UserError, nearest
 from harness.registry import KINDS, Plugin, Registry
 
@@ -24,6 +25,9 @@ def listing(what: str | None, files: Sequence[Path]) -> str:
             blocks.append(f"{kind}\n" + tabulate(table, headers=["name", "from", "what"], tablefmt="simple"))
     if what in (None, "presets"):
         blocks.append("presets\n" + _presets(registry))
+    if what in (None, "experiments"):
+        table = [[name, summary(path)] for name, path in experiments().items()]
+        blocks.append("experiments\n" + tabulate(table, headers=["name", "what"], tablefmt="simple"))
     return "\n\n".join(blocks)
 
 

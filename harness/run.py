@@ -18,6 +18,7 @@ from harness.engines.local import prepare_worker, run_all, worker_environment
 from harness.errors import UserError
 from harness.experiment import Experiment, trials
 from harness.leaderboard.rows import read_rows
+from harness.plan import by_task, refuse_incomplete, task_of
 from harness.progress import GridProgress
 from harness.provenance import hardware
 from harness.registry import Registry
@@ -48,6 +49,7 @@ def run_experiment(
     grid = list(trials(experiment, registry))
     folder = RunFolder(out)
     cache = cache_root()
+    refuse_incomplete(grid, registry, cache)
     with folder.lock():
         _write_experiment(out, experiment)
         for row in read_rows(extend):
@@ -107,20 +109,12 @@ def _load_once(missing: Sequence[TrialSpec], registry: Registry, cache: Path, co
 
     A failure here is a failure of the whole grid, so it is reported at once, as a user's error.
     """
-    from harness.prepare import build_config
-
-    seen = set()
-    for spec in missing:
-        key = (spec.task.name, repr(spec.task.config), spec.preset)
-        if key in seen:
-            continue
-        seen.add(key)
+    for spec in by_task(missing).values():
         console.print(f"preparing the data of {spec.task.label} ...", markup=False, highlight=False)
-        plugin = registry.get("tasks", spec.task.name)
         try:
-            plugin.cls(build_config(plugin, spec.task.config), plugin.cls.presets[spec.preset], cache).load()
+            task_of(spec, registry, cache).load()
         except (ValueError, OSError) as error:
-            raise UserError(f"{spec.task.label}: {error}") from None
+            raise UserError(f"{spec.task.label}: {' '.join(str(error).split())}") from None
 
 
 def _time_job(spec: dict[str, Any], cache: str, plugins: list[str], seconds: float, out: str) -> None:

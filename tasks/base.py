@@ -62,12 +62,14 @@ class Requirement:
     """Something that a task needs and that may be missing: data, a model, a package.
 
     what: its name. found: where it lies, or an empty string where it is not there. remedy: one line that says how to
-    get it and where to put it.
+    get it and where to put it. fetchable: whether ``load`` or ``build_model`` gets it by itself where there is a
+    network.
     """
 
     what: str
     found: str
     remedy: str
+    fetchable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -45,7 +46,10 @@ def prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import tasks.text  # noqa: F401
+    # The library's import is most of a task's first second. Tasks import it lazily, where they build a model.
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
 
 
 def worker_environment(threads: int) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.leaderboard import wording
+from harness.leaderboard.aggregates import by_seed
 from harness.leaderboard.groups import CellKey, Group
 from harness.leaderboard.rows import Row
-from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Standing, by_seed, mixer_name, scored_cells
+from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Standing, mixer_name, scored_cells
 
 # Libraries whose version may change what a seed gives.
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers")

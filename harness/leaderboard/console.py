@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from harness import stats
 from harness.errors import nearest
 from harness.leaderboard import cautions, notes, tables, wording
+from harness.leaderboard.aggregates import by_seed
 from harness.leaderboard.groups import CellKey, Group, split
 from harness.leaderboard.rows import Row, RowsError
 from harness.leaderboard.standings import (
     BASELINES,
     Standing,
-    by_seed,
     corrected,
     representatives,
     scored_cells,

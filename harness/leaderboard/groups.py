@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.leaderboard.rows import Row, RowsError, is_scored
@@ -19,12 +19,16 @@ CellKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Rows of one table. cells: (partition label, mixer label) -> seed -> row, failed ones included."""
+    """Rows of one table. cells: (partition label, mixer label) -> seed -> row, failed ones included.
+
+    variant: settings of the task that tell this table from others of the same task and preset; empty where none do.
+    """
 
     spec: dict[str, Any]
     protocol: int
     fingerprint: str | None
     cells: dict[CellKey, dict[int, Row]]
+    variant: str = ""
 
     @property
     def rows(self) -> list[Row]:
@@ -69,7 +73,17 @@ def split(rows: Sequence[Row]) -> list[Group]:
         key = json.dumps([_spec_key(row), row["protocol"], fingerprint])
         buckets.setdefault(key, []).append(row)
     groups = [_group(members, json.loads(key)[2]) for key, members in buckets.items()]
-    return sorted(groups, key=_order)
+    return [replace(group, variant=_variant(group, groups)) for group in sorted(groups, key=_order)]
+
+
+def _variant(group: Group, groups: Sequence[Group]) -> str:
+    """Settings of the task in which the groups of one task and preset differ, as in ``domain=source``."""
+    place = ("task", "preset")
+    same = [other for other in groups if all(other.spec[key] == group.spec[key] for key in place)]
+    configs = [other.spec.get("task_config") or {} for other in same]
+    mine = group.spec.get("task_config") or {}
+    differing = [key for key in sorted(mine) if len({_canonical(config.get(key)) for config in configs}) > 1]
+    return ", ".join(f"{key}={mine[key]}" for key in differing)
 
 
 def reasons(groups: Sequence[Group]) -> list[str]:

@@ -75,7 +75,8 @@ def why_several(groups: Sequence[Group]) -> str:
 
 def verdicts(standing: Standing) -> list[str]:
     """What the tests say against each baseline, how little they could have seen, and what to mind."""
-    return [*_power(standing), *(_verdict(standing, name) for name in BASELINES), *cautions.of_table(standing)]
+    against = [_verdict(standing, name) for name in BASELINES]
+    return [*_unlearned(standing), *_power(standing), *against, *cautions.of_table(standing)]
 
 
 def problems(group: Group) -> list[str]:
@@ -112,6 +113,15 @@ def by_partition(cells: Sequence[CellKey]) -> str:
 def short(fingerprint: str | None) -> str:
     """The first digits of a fingerprint."""
     return (fingerprint or "unknown").removeprefix("sha256:")[:12]
+
+
+def _unlearned(standing: Standing) -> list[str]:
+    """What the metrics are without any learning, where the task says so."""
+    known = standing.unlearned
+    if not known:
+        return []
+    values = [f"{metric} {v['target']:.3g} (macro {v['macro']:.3g})" for metric, v in known.items()]
+    return [f"Without learning (the best constant answer, or chance): {', '.join(values)}."]
 
 
 def _tests(count: int) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness import stats
+from harness.leaderboard.aggregates import Price, Secondary, by_domain, by_seed, macro, others, price, worst
 from harness.leaderboard.groups import CellKey, Group
 from harness.leaderboard.rows import Row, is_scored, primary_name
 
@@ -31,36 +31,12 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """Means over seeds; shares are fractions of the training FLOPs or of the static step, ``None`` where unknown.
-
-    counted, regrouping, paper: FLOPs. host_seconds: inside the mixer and the lab. regroup_seconds: making the
-    partition, embedding included. step, step_low, step_high, memory: paired to the static mixture, serial timing.
-    """
-
-    counted: float | None
-    regrouping: float | None
-    paper: float | None
-    host_seconds: float | None
-    regroup_seconds: float | None
-    step: float | None
-    step_low: float | None
-    step_high: float | None
-    memory: float | None
-
-    @property
-    def total(self) -> float:
-        """Counted FLOPs of mixing and regrouping, as a share of the training FLOPs; zero where unknown."""
-        return (self.counted or 0.0) + (self.regrouping or 0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One row of a table: a mixer on a partition. ``letters`` are shared by rows that cannot be told apart.
 
-    macro, others (metric name -> value under the target shares) and by_domain (of the primary metric) are means over
-    seeds; worst is the worst of by_domain. baselines: under the same partition, by mixer name. against_original: under
-    the original one, empty for rows that are there already.
+    macro and by_domain (of the primary metric) are means over seeds; worst is the worst of by_domain. others: by name
+    of the metric. baselines: under the same partition, by mixer name. against_original: under the original one, empty
+    for rows that are there already.
     """
 
     cell: CellKey
@@ -68,7 +44,7 @@ class Line:
     letters: str
     macro: float
     worst: tuple[str, float]
-    others: Mapping[str, float]
+    others: Mapping[str, Secondary]
     by_domain: Mapping[str, float]
     price: Price
     baselines: Mapping[str, Comparison] = field(default_factory=dict)
@@ -92,6 +68,16 @@ class Standing:
     tests: int
     pairs: int
     detectable: tuple[float, float, float] | None
+
+    @property
+    def unlearned(self) -> dict[str, Row]:
+        """Metric -> ``target``, ``macro`` and ``by_domain`` of what needs no learning, where the task says so.
+
+        A property of the test data: every row of the table carries the same.
+        """
+        first = self.group.scored[0]["metrics"]
+        names = sorted(first, key=lambda name: (name != self.metric, name))
+        return {name: first[name]["baseline"] for name in names if "baseline" in first[name]}
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -128,11 +114,11 @@ def standing(group: Group) -> Standing | None:
             cell=cell,
             score=stats.mean_interval(list(scores[cell].values())),
             letters=letters[cell],
-            macro=_mean(row["metrics"][metric]["macro"] for row in rows[cell]) or math.nan,
-            worst=_worst(rows[cell], metric, higher),
-            others=_others(rows[cell], metric),
-            by_domain=_by_domain(rows[cell], metric),
-            price=_price(rows[cell]),
+            macro=macro(rows[cell], metric),
+            worst=worst(rows[cell], metric, higher),
+            others=others(rows[cell], metric),
+            by_domain=by_domain(rows[cell], metric),
+            price=price(rows[cell]),
             baselines=own.get(cell, {}),
             against_original=original.get(cell, {}),
         )
@@ -163,11 +149,6 @@ def scored_cells(group: Group) -> dict[CellKey, list[Row]]:
     """Rows with a score, by cell, in the order of seeds; cells without one are left out."""
     rows = {cell: [r for _, r in sorted(seeds.items()) if is_scored(r)] for cell, seeds in group.cells.items()}
     return {cell: members for cell, members in rows.items() if members}
-
-
-def by_seed(members: Sequence[Row], metric: str, aggregate: str = "target") -> dict[int, float]:
-    """Seed -> an aggregate of a metric."""
-    return {row["spec"]["seed"]: float(row["metrics"][metric][aggregate]) for row in members}
 
 
 def representatives(scores: Mapping[CellKey, Mapping[int, float]]) -> dict[CellKey, CellKey]:
@@ -243,53 +224,3 @@ def _letters(
     apart = [pair for pair in results if (p := adjusted[frozenset(pair)]) is not None and p < stats.ALPHA]
     letters = stats.letter_groups(len(order), [(place[a], place[b]) for a, b in apart])
     return dict(zip(order, letters, strict=True)), tests
-
-
-def _by_domain(members: Sequence[Row], metric: str) -> dict[str, float]:
-    # In the task's order: the keys of a stored object have none.
-    names = dict.fromkeys(name for row in members for name in row["domains"]["original"])
-    means = {name: _mean(row["metrics"][metric]["by_domain"].get(name) for row in members) for name in names}
-    return {name: value for name, value in means.items() if value is not None}
-
-
-def _worst(members: Sequence[Row], metric: str, higher: bool) -> tuple[str, float]:
-    means = _by_domain(members, metric)
-    if not means:
-        return "", math.nan
-    pick = min if higher else max
-    name = pick(sorted(means), key=lambda domain: means[domain])
-    return name, means[name]
-
-
-def _others(members: Sequence[Row], primary: str) -> dict[str, float]:
-    names = sorted({name for row in members for name in row["metrics"]} - {primary})
-    means = {name: _mean(row["metrics"].get(name, {}).get("target") for row in members) for name in names}
-    return {name: value for name, value in means.items() if value is not None}
-
-
-def _price(members: Sequence[Row]) -> Price:
-    overhead = [row.get("overhead") or {} for row in members]
-    measured = [row.get("measured") or {} for row in members]
-    timing = [m["timing"] for m in measured if m.get("timing")]
-    regroup = [
-        (m.get("regroup_seconds") or 0.0) + (m.get("embedding_seconds") or 0.0)
-        for m in measured
-        if m.get("regroup_seconds") is not None or m.get("embedding_seconds") is not None
-    ]
-    return Price(
-        counted=_mean(o.get("counted_share") for o in overhead),
-        regrouping=_mean(o.get("regrouping_share") for o in overhead),
-        paper=_mean(o.get("paper_share") for o in overhead),
-        host_seconds=_mean(m.get("mixer_seconds") for m in measured),
-        regroup_seconds=_mean(regroup),
-        step=_mean(t.get("step_overhead") for t in timing),
-        step_low=_mean(t.get("low") for t in timing),
-        step_high=_mean(t.get("high") for t in timing),
-        memory=_mean(t.get("memory_overhead") for t in timing),
-    )
-
-
-def _mean(values: Iterable[Any]) -> float | None:
-    """Mean of the numbers among the values; ``None`` where there is none."""
-    numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
-    return statistics.fmean(numbers) if numbers else None

@@ -12,11 +12,13 @@ from harness.leaderboard.groups import Group
 from harness.leaderboard.standings import BASELINES, Comparison, Line, Standing, standing
 
 TEXT = ("group", "partition", "mixer", "worst domain")
+UNLEARNED = "*(no learning)*"
 
 
 def title(group: Group) -> str:
     """A short name of a table."""
-    return f"{group.spec['task']} at {group.spec['preset']}"
+    variant = f" ({group.variant})" if group.variant else ""
+    return f"{group.spec['task']} at {group.spec['preset']}{variant}"
 
 
 def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str:
@@ -31,6 +33,11 @@ def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str
         lead = "Every regrouped row against the baselines under the `original` partition; same Holm family as above."
         parts += ["### Against `original`", lead, original_table(result)]
     parts += ["### By original domain", f"Mean {result.metric} over seeds.", domain_table(result)]
+    if any(line.others for line in result.lines):
+        lead = (
+            "Under the target shares with its interval, then macro, then the worst original domain (means over seeds)."
+        )
+        parts += ["### Other metrics", lead, others_table(result)]
     parts += [f"![{caption}]({path})" for caption, path in figures]
     trouble = notes.problems(group)
     if trouble:
@@ -40,16 +47,14 @@ def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str
 
 def quality_table(result: Standing) -> str:
     """Scores, and paired differences under the same partition."""
-    other = list(dict.fromkeys(name for line in result.lines for name in line.others))
     header = ["#", "group", "partition", "mixer", "n", metric_heading(result), *(f"Δ {name}" for name in BASELINES)]
-    header += ["macro", "worst domain", *other]
+    header += ["macro", "worst domain"]
     n = decimals(result)
     rows = []
     for place, line in enumerate(result.lines, start=1):
         cells = [str(place), line.letters, *line.cell, str(line.score.n), wording.estimate(line.score, n)]
         cells += [difference(line.baselines.get(name), line, n) for name in BASELINES]
-        cells += [wording.number(line.macro, n), f"{line.worst[0]} {wording.number(line.worst[1], n)}"]
-        rows.append([*cells, *(wording.number(line.others.get(name), 4) for name in other)])
+        rows.append([*cells, wording.number(line.macro, n), f"{line.worst[0]} {wording.number(line.worst[1], n)}"])
     return wording.markdown_table(header, rows, TEXT)
 
 
@@ -77,13 +82,51 @@ def original_table(result: Standing) -> str:
     return wording.markdown_table(header, rows, TEXT)
 
 
+def others_table(result: Standing) -> str:
+    """The metrics that are not ranked by, and what needs no learning, where the task says so."""
+    first = result.group.scored[0]["metrics"]
+    names = list(dict.fromkeys(name for line in result.lines for name in line.others))
+    header = ["#", "partition", "mixer", *(f"{_arrow(first[name]['higher_is_better'])} {name}" for name in names)]
+    rows = []
+    for place, line in enumerate(result.lines, start=1):
+        cells = [str(place), *line.cell]
+        for name in names:
+            other = line.others.get(name)
+            cells.append(
+                wording.DASH if other is None else _three(wording.estimate(other.score, 4), other.macro, other.worst)
+            )
+        rows.append(cells)
+    if any(name in result.unlearned for name in names):
+        cells = ["", "", UNLEARNED]
+        for name in names:
+            known = result.unlearned.get(name)
+            cells.append(
+                wording.DASH if known is None else _three(wording.number(known["target"], 4), known["macro"], None)
+            )
+        rows.append(cells)
+    return wording.markdown_table(header, rows, TEXT)
+
+
+def _three(target: str, macro: float, worst: tuple[str, float] | None) -> str:
+    last = f"; {worst[0]} {wording.number(worst[1], 3)}" if worst else ""
+    return f"{target}; {wording.number(macro, 4)}{last}"
+
+
+def _arrow(higher_is_better: bool) -> str:
+    return "↑" if higher_is_better else "↓"
+
+
 def domain_table(result: Standing) -> str:
-    """Mean primary metric per original domain."""
+    """Mean primary metric per original domain, and what needs no learning, where the task says so."""
     n = decimals(result)
     rows = [
         [str(place), *line.cell, *(wording.number(line.by_domain.get(d), n) for d in result.domains)]
         for place, line in enumerate(result.lines, start=1)
     ]
+    unlearned = result.unlearned.get(result.metric)
+    if unlearned is not None:
+        cells = (wording.number(unlearned["by_domain"].get(d), n) for d in result.domains)
+        rows.append(["", "", UNLEARNED, *cells])
     return wording.markdown_table(["#", "partition", "mixer", *result.domains], rows, TEXT)
 
 
@@ -135,7 +178,11 @@ def _csv_line(group: Group, result: Standing | None, place: int, line: Line) -> 
             flat[f"delta_{name}{suffix}_p"] = c.paired.p if c else None
             flat[f"delta_{name}{suffix}_p_holm"] = c.p_holm if c else None
     flat |= {"macro": line.macro, "worst_domain": line.worst[0], "worst": line.worst[1]}
-    flat |= dict(line.others)
+    for name, other in line.others.items():
+        flat |= {name: other.score.mean, f"{name}_half": other.score.half, f"{name}_macro": other.macro}
+        flat |= {f"{name}_worst_domain": other.worst[0], f"{name}_worst": other.worst[1]}
+    for name, unlearned in result.unlearned.items():
+        flat |= {f"unlearned_{name}": unlearned["target"], f"unlearned_{name}_macro": unlearned["macro"]}
     price = {f: getattr(line.price, f) for f in line.price.__dataclass_fields__}
     flat |= {f"cost_{key}": value for key, value in price.items()}
     return flat | {f"domain_{domain}": value for domain, value in line.by_domain.items()}
@@ -143,7 +190,7 @@ def _csv_line(group: Group, result: Standing | None, place: int, line: Line) -> 
 
 def metric_heading(result: Standing) -> str:
     """Unit of the primary metric behind an arrow that says which way is better."""
-    return f"{'↑' if result.higher_is_better else '↓'} {result.unit or result.metric}"
+    return f"{_arrow(result.higher_is_better)} {result.unit or result.metric}"
 
 
 def decimals(result: Standing) -> int:

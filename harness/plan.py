@@ -1,0 +1,96 @@
+"""What a run would do and what it needs: ``harness run --dry-run``, and the check before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness.errors import UserError
+from harness.experiment import Experiment, build_config, trials
+from harness.registry import Registry
+from harness.spec import PluginSpec, TrialSpec
+from harness.store import RunFolder
+from tasks.base import Requirement, TrainableTask
+
+
+def task_of(spec: TrialSpec, registry: Registry, cache: Path) -> TrainableTask:
+    """The task object of a trial; nothing is read yet."""
+    plugin = registry.get("tasks", spec.task.name)
+    task: TrainableTask = plugin.cls(build_config(plugin, spec.task.config), plugin.cls.presets[spec.preset], cache)
+    return task
+
+
+def by_task(grid: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
+    """One trial of every (task, config, preset) of the grid."""
+    return {repr((spec.task.identity(), spec.preset)): spec for spec in reversed(grid)}
+
+
+def missing(grid: Sequence[TrialSpec], registry: Registry, cache: Path) -> Iterator[tuple[TrialSpec, Requirement]]:
+    """What is not there and will not be fetched by itself, task by task."""
+    for spec in by_task(grid).values():
+        for need in task_of(spec, registry, cache).requirements():
+            if not need.found and not need.fetchable:
+                yield spec, need
+
+
+def refuse_incomplete(grid: Sequence[TrialSpec], registry: Registry, cache: Path) -> None:
+    """Raise :class:`UserError` in one line where a task lacks something that must be put in place first."""
+    for spec, need in missing(grid, registry, cache):
+        raise UserError(f"{spec.task.name} at {spec.preset} needs {need.what}: {need.remedy}")
+
+
+def dry_run(experiment: Experiment, out: Path, cache: Path) -> tuple[str, bool]:
+    """(what would run and what it needs, whether everything is there or will be fetched)."""
+    registry = Registry(experiment.plugin)
+    grid = list(trials(experiment, registry))
+    folder = RunFolder(out)
+    done = sum(folder.status(spec.id) is not None for spec in grid)
+    first = grid[0]
+    parts = [
+        f"{len(grid)} trials, {done} already done in {out}: {_count(grid, 'task')} x {_count(grid, 'partition')} x "
+        f"{_count(grid, 'mixer')} x {len(experiment.seeds)} seeds, on {first.device}, {first.dtype}",
+        f"partitions  {', '.join(_labels(grid, 'partition'))}",
+        f"mixers      {', '.join(_labels(grid, 'mixer'))}",
+    ]
+    ready = True
+    for spec in by_task(grid).values():
+        needs = list(task_of(spec, registry, cache).requirements())
+        ready = ready and all(need.found or need.fetchable for need in needs)
+        parts += ["", f"{spec.task.label} at {spec.preset}", _recipe(spec), _settings(spec), _needs(needs)]
+    return "\n".join(parts), ready
+
+
+def _count(grid: Sequence[TrialSpec], role: str) -> str:
+    number = len(_labels(grid, role))
+    return f"{number} {role}{'s' if number > 1 else ''}"
+
+
+def _labels(grid: Sequence[TrialSpec], role: str) -> list[str]:
+    plugins: list[PluginSpec] = [getattr(spec, role) for spec in grid]
+    return list(dict.fromkeys(plugin.label for plugin in plugins))
+
+
+def _recipe(spec: TrialSpec) -> str:
+    r = spec.recipe
+    return (
+        f"  recipe    {r['steps']:,} steps, batch of {r['batch_size']:,}, AdamW at {r['learning_rate']:g}, "
+        f"{r.get('schedule', 'cosine')} schedule, {round(r['warmup'] * r['steps']):,} warm-up steps, "
+        f"weight decay {r['weight_decay']:g}, clip {r['clip_norm']:g}"
+    )
+
+
+def _settings(spec: TrialSpec) -> str:
+    shown = {key: value for key, value in spec.task.config.items() if value not in ("", {}, [], None)}
+    return "  settings  " + ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _needs(needs: Sequence[Requirement]) -> str:
+    if not needs:
+        return "  needs     nothing beyond this installation"
+    rows = []
+    for need in needs:
+        state = "found" if need.found else "to be fetched" if need.fetchable else "MISSING"
+        rows.append(["  needs", state, need.what, need.found or need.remedy])
+    return tabulate(rows, tablefmt="plain")
