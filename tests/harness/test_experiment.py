@@ -101,3 +101,15 @@ def test_every_field_has_a_flag():
 
     names = {parameter.name for parameter in run.params}
     assert set(Experiment.model_fields) <= names
+
+
+def test_a_field_that_was_added_later_is_left_out_at_its_default(toy_specs):
+    from harness.experiment import plain
+    from tasks.base import Recipe
+
+    (spec,) = toy_specs()
+    assert "schedule" not in spec.recipe
+    assert "eps" not in spec.recipe
+    recipe = Recipe(steps=1, batch_size=1, learning_rate=1.0, schedule="linear")
+    assert plain(recipe)["schedule"] == "linear"
+    assert "eps" not in plain(recipe)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.gradients import GradientTracker, GradientTrackingError
+from harness.gradients import GradientTracker, GradientTrackingError, last_layers
 from mixers.base import DomainGradients, UndeclaredSignalError
 
 M, B, T, V, WIDTH = 7, 6, 20, 37, 8
@@ -451,3 +451,24 @@ def test_counted_flops_at_small_stay_below_a_thousandth() -> None:
     training = 6.0 * sum(p.numel() for p in model.parameters())
     assert gram_per_token > 0
     assert 0 < (per_token + gram_per_token) / training < 0.001
+
+
+def test_stages_are_counted_from_the_end_and_read_together() -> None:
+    first, left, right = nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(3, 5)
+    stages = [first, (left, right)]
+    assert last_layers(stages, 1) == [left, right]
+    assert last_layers(stages, 2) == last_layers(stages, 0) == [first, left, right]
+    with pytest.raises(GradientTrackingError, match="layers=3, but the model has 2"):
+        last_layers(stages, 3)
+    with pytest.raises(GradientTrackingError, match="no linear layer"):
+        last_layers([], 1)
+
+
+@pytest.mark.parametrize("spec", [EXACT, WHOLE])
+def test_a_stage_of_two_layers_has_the_sum_of_their_grams(spec: DomainGradients) -> None:
+    model, tokens = make()
+    tracker = tracked(last_layers([model.up, (model.down, model.head)], 1), spec)
+    step(tracker, model, tokens)
+    counts = np.maximum(np.bincount(DOMAINS, minlength=M), 1)
+    expected = sum(products(per_domain(model, layer, tokens)) for layer in (model.down, model.head))
+    close(tracker.take().gram(), expected / np.outer(counts, counts))

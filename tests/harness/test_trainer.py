@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,18 @@ def test_a_loss_that_is_not_finite_is_noticed_at_the_round(prepared: Prepared):
     trainer.step(_mixture(prepared))
     with pytest.raises(DivergedError, match="not finite by step 1"):
         trainer.mean_loss(1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # two warm-up steps of ten, then down to a tenth: progress 0, 1/8, ..., 7/8
+        ("linear", [0.5, 1.0, 1.0, 1 - 0.9 / 8, 1 - 0.9 * 7 / 8]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [0.5, 1.0, 1.0, 0.1 + 0.45 * (1 + np.cos(np.pi / 8)), 0.1 + 0.45 * (1 + np.cos(7 * np.pi / 8))]),
+    ],
+)
+def test_schedules_by_hand(prepared: Prepared, schedule: str, expected: list[float]):
+    trainer = prepared.trainer(())
+    trainer.recipe = replace(trainer.recipe, schedule=schedule, steps=10, warmup=0.2, learning_rate=1.0, final_lr=0.1)
+    assert [trainer.learning_rate(step) for step in (0, 1, 2, 3, 9)] == pytest.approx(expected)
