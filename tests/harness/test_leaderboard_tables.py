@@ -173,3 +173,42 @@ def test_numbers_in_words():
     assert wording.spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert [wording.probability(p) for p in (None, 0.0004, 0.0123, 0.34)] == ["no test", "p<0.001", "p=0.012", "p=0.34"]
     assert [wording.digits([v]) for v in (0.5, 2.0, 25.0, 12345.0, 0.0)] == [5, 4, 3, 0, 4]
+
+
+def with_baseline(rows):
+    for one in rows:
+        one["metrics"]["bits_per_byte"]["baseline"] = {
+            "target": 7.5, "macro": 7.25, "by_domain": {"code": 7.1, "speeches": 7.4}
+        }  # fmt: skip
+    return rows
+
+
+def test_what_needs_no_learning_stands_below_the_domains():
+    group = only(with_baseline(small_board()))
+    text = group_markdown(group)
+    last = next(line for line in text.splitlines() if "no learning" in line)
+    assert [cell.strip() for cell in last.split("|")[4:-1]] == ["7.1000", "7.4000", "—"]
+    assert "Without learning (the best constant answer, or chance): bits_per_byte 7.5 (macro 7.25)." in text
+    assert "7.5" in leaderboard_csv([group]).splitlines()[1].split(",")
+    assert "no learning" not in group_markdown(only(small_board()))
+
+
+def test_other_metrics_have_interval_macro_and_worst_domain():
+    text = group_markdown(only(small_board()))
+    assert "↑ accuracy" in text
+    row = [line for line in text.splitlines() if " rnb " in line and "; code" in line]
+    # 0.5 - score / 10 over the seeds: .310, .309, .308
+    assert "0.3090 ± 0.0025; 0.3000; code 0.300" in row[0]
+
+
+def test_tables_of_one_task_and_preset_say_what_sets_them_apart():
+    rows = [
+        *factory.series("uniform", UNIFORM, task_config={"domain": "task", "context": 8}, partition="original"),
+        *factory.series("uniform", UNIFORM, task_config={"domain": "source", "context": 8}, fingerprint="sha256:b"),
+    ]
+    for index, one in enumerate(rows):
+        one["id"] += f"-{index}"
+    assert sorted(group_markdown(group).split("\n")[0] for group in split(rows)) == [
+        "## text at nano (domain=source)",
+        "## text at nano (domain=task)",
+    ]
