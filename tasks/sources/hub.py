@@ -1,0 +1,125 @@
+"""Any Hugging Face data set by name, through the optional ``datasets`` library."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.base import TaskError
+from tasks.cache import content_key
+from tasks.sources.records import Record, Records
+
+PREFIX = "hub:"
+_REACH = 3.0  # seconds after which the hub counts as out of reach
+_SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+
+
+class Hub(Records):
+    """A data set ``owner/name``, ``owner/name:configuration``, either with ``@revision`` behind it.
+
+    Rows keep the publisher's splits where there are all three; otherwise their splits are drawn like everyone's. Where
+    the hub is out of reach, or ``HF_HUB_OFFLINE`` or ``HF_DATASETS_OFFLINE`` is set, the library's cache answers.
+    """
+
+    def __init__(self, name: str, *, place: str) -> None:
+        """``place``: where to put a local copy; for messages."""
+        path, _, self._revision = name.removeprefix(PREFIX).partition("@")
+        self._name, _, self._configuration = path.partition(":")
+        self._place = place
+        self._loaded: Any = None
+
+    def _load(self) -> Any:
+        if self._loaded is None:
+            remedy = f"put a local copy at {self._place} and pass path={self._place}"
+            try:
+                import datasets
+            except ImportError:
+                raise TaskError(
+                    f"path=hub:{self._name} needs the datasets library: pip install 'mixoff[hub]'; or {remedy}"
+                ) from None
+            try:
+                with _quick(datasets):
+                    self._loaded = datasets.load_dataset(
+                        self._name, self._configuration or None, revision=self._revision or None
+                    )
+            except Exception as error:  # many kinds, from unknown names to network errors
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                raise TaskError(f"cannot load data set {self._name!r}: {reason}; {remedy}") from None
+        return self._loaded
+
+    def identity(self) -> str:
+        """Hash of the library's own fingerprints of every split."""
+        loaded = self._load()
+        prints = {split: [len(part), part._fingerprint] for split, part in sorted(loaded.items())}
+        return content_key("hub", self._name, self._configuration, self._revision, prints)
+
+    def records(self) -> Iterator[Record]:
+        """The rows of all splits that are for training or evaluation."""
+        loaded = self._load()
+        known = {split: _SPLITS[split] for split in loaded if split in _SPLITS}
+        if not known:
+            raise TaskError(f"data set {self._name!r} has no train, validation or test split but {', '.join(loaded)}")
+        whole = set(known.values()) == {"train", "validation", "test"}
+        for split, ours in known.items():
+            for number, row in enumerate(loaded[split]):
+                yield Record(where=f"{self._name} {split}:{number}", row=row, split=ours if whole else "")
+
+    def provenance(self) -> dict[str, Any]:
+        """The data set's name, configuration and revision."""
+        return {
+            "source": "hub",
+            "name": self._name,
+            "configuration": self._configuration,
+            "revision": self._revision,
+        }
+
+
+class _quick:
+    """Puts the library into its offline mode for the duration, if the hub does not answer within seconds.
+
+    Left to itself the library tries for half a minute before it looks into its cache.
+    """
+
+    def __init__(self, datasets: Any) -> None:
+        import huggingface_hub
+
+        self._switches = [(datasets.config, "HF_HUB_OFFLINE"), (huggingface_hub.constants, "HF_HUB_OFFLINE")]
+        self._before: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._before = [getattr(owner, name) for owner, name in self._switches]
+        if not reachable():
+            for owner, name in self._switches:
+                setattr(owner, name, True)
+
+    def __exit__(self, *_: object) -> None:
+        for (owner, name), value in zip(self._switches, self._before, strict=True):
+            setattr(owner, name, value)
+
+
+def reachable() -> bool:
+    """Whether the hub's address answers; taken for granted behind a proxy."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_REACH).close()
+    except OSError:
+        return False
+    return True
+
+
+def cached(name: str) -> str:
+    """The folder where the library keeps a data set that it has loaded before; empty where there is none.
+
+    Reads folder names only, so that asking costs nothing.
+    """
+    path = name.removeprefix(PREFIX).partition("@")[0].partition(":")[0]
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets") / path.replace("/", "___")
+    return str(prepared) if prepared.is_dir() else ""

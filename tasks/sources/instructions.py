@@ -1,0 +1,130 @@
+"""Instructions with answers: the prompt's form, which pairs belong together, and tables of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tasks.base import SPLITS, TaskError
+from tasks.cache import content_key
+from tasks.sources.base import Document, stable_rank
+from tasks.sources.pairs import Pair, PairSource
+from tasks.sources.records import Records, text_of
+from tasks.sources.split import PORTIONS, split_origins
+
+_SENTENCE_END = re.compile(r"[.?!:]+\s|\n")
+_WORD = re.compile(r"\w+")
+_LONG = 6  # words from which on a sentence says what an input is about
+_BOILERPLATE = 0.2  # share of a task's inputs from which on a common sentence belongs to the task, not to its texts
+
+
+def prompt(instruction: str, text: str = "") -> str:
+    """What stands before the answer: the instruction, the input if there is one, and the word ``Output``.
+
+    The answer follows on a line of its own.
+    """
+    middle = f"Input: {text.strip()}\n\n" if text.strip() else ""
+    return f"{instruction.strip()}\n\n{middle}Output:"
+
+
+def passages(inputs: Sequence[str]) -> list[str]:
+    """[n] for each input of one task the text that it is about: its longest sentence, in lower case and without marks.
+
+    Many tasks ask many questions of one passage, and several tasks use the same passages. Inputs that share their
+    passage must share a split, or the answers to a passage are learnt in one and asked for in another. Sentences that
+    a fifth of the task's inputs have belong to its form and are passed over; an input without a sentence of six words
+    is its own passage.
+    """
+    sentences = [{_plain(part) for part in _SENTENCE_END.split(text)} for text in inputs]
+    common = Counter(sentence for found in sentences for sentence in found)
+    limit = max(_BOILERPLATE * len(inputs), 10)
+    keys = []
+    for text, found in zip(inputs, sentences, strict=True):
+        long = [part for part in found if part.count(" ") >= _LONG - 1 and common[part] < limit]
+        keys.append(max(long, key=lambda part: (len(part), part)) if long else _plain(text))
+    return keys
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WORD.findall(text.lower()))
+
+
+def divide(pairs: Sequence[Pair], portions: Sequence[float]) -> list[Pair]:
+    """The pairs with a split each: their own, or one drawn by origin in these portions of every domain's examples."""
+    undecided = [Document(domain=pair.domain, origin=pair.origin, text="x") for pair in pairs if not pair.split]
+    assigned = split_origins(undecided, dict(zip(SPLITS, portions, strict=True)))
+    return [pair if pair.split else replace(pair, split=assigned[pair.origin]) for pair in pairs]
+
+
+def thin(pairs: Iterable[Pair], portion: float) -> list[Pair]:
+    """A share of the pairs, chosen by a hash of what they say, in their order."""
+    if portion >= 1:
+        return list(pairs)
+    limit = int(portion * 16**12)
+    return [pair for pair in pairs if int(stable_rank(pair.prompt + "\0" + pair.answer)[:12], 16) < limit]
+
+
+class Table(PairSource):
+    """Rows with an instruction, perhaps an input, an answer and a domain, each a field of the row.
+
+    Rows of one input share a split (of one instruction, where there is no input), or those of one ``origin_field``.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        instruction_field: str = "instruction",
+        input_field: str = "input",
+        answer_field: str = "output",
+        domain_field: str = "domain",
+        origin_field: str = "origin",
+        portions: Sequence[float] = tuple(PORTIONS.values()),
+        portion: float = 1.0,
+    ) -> None:
+        self._records = records
+        self._fields = (instruction_field, input_field, answer_field, domain_field, origin_field)
+        self._portions = tuple(portions)
+        self._portion = portion
+
+    def identity(self) -> str:
+        """Hash of the rows, the field names and the split."""
+        return content_key("table", 1, self._records.identity(), self._fields, self._portions, self._portion)
+
+    def pairs(self) -> list[Pair]:
+        """One pair a row, in the order of the rows."""
+        instruction_field, input_field, answer_field, domain_field, origin_field = self._fields
+        found: list[Pair] = []
+        about: list[str] = []
+        for record in self._records.records():
+            instruction = text_of(record, instruction_field, "instruction_field")
+            text = text_of(record, input_field, "input_field", empty=True)
+            origin = record.row.get(origin_field, "")
+            if not isinstance(origin, str | int):
+                raise TaskError(f"{record.where}: field {origin_field!r} must be text or a whole number")
+            found.append(
+                Pair(
+                    domain=text_of(record, domain_field, "domain"),
+                    origin=str(origin),
+                    prompt=prompt(instruction, text),
+                    answer=text_of(record, answer_field, "answer_field"),
+                    split=record.split,
+                )
+            )
+            about.append(text if text.strip() else instruction)
+        keys = passages(about)
+        named = [pair if pair.origin else replace(pair, origin=key) for pair, key in zip(found, keys, strict=True)]
+        return divide(thin(named, self._portion), self._portions)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the rows came from, and the fields that were read."""
+        return {**self._records.provenance(), "fields": list(self._fields), "split": list(self._portions)}
+
+
+def equal_tasks(domains: Mapping[str, str]) -> dict[str, float]:
+    """Target shares where every task counts the same; ``domains``: task -> domain."""
+    counts = Counter(domains.values())
+    return {domain: counts[domain] / len(domains) for domain in sorted(counts)}
