@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tasks.base import Requirement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,10 @@ class PairSource(ABC):
     """A reader of pairs. ``target`` maps domain to target share; ``None``: shares of the evaluation data."""
 
     target: Mapping[str, float] | None = None
+
+    def requirements(self) -> Sequence[Requirement]:
+        """What this reader needs beyond the package itself, and what of it is there; quick, reads no data."""
+        return ()
 
     @abstractmethod
     def identity(self) -> str:
