@@ -68,7 +68,7 @@ def run_experiment(
         )  # fmt: skip
         if missing:
             _load_once(missing, registry, cache, console)
-            with GridProgress(console, folder, len(grid), done, workers) as progress:
+            with GridProgress(console, folder, missing, done, workers) as progress:
                 for spec in run_all(
                     missing,
                     folder=folder,
