@@ -1,0 +1,202 @@
+"""From images with captions to a corpus: split, tokenise, remember where images lie; cached on disk by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks import clip_tokens
+from tasks.base import SPLITS, IntArray, TaskError
+from tasks.cache import content_key, load_arrays, save_arrays
+from tasks.clip_tokens import Tokens, Vocabulary
+from tasks.images import Places
+from tasks.sources.captioned import (
+    SPLIT_SEED,
+    CaptionedSource,
+    check_domains,
+    gather_small,
+    groups,
+    split_groups,
+)
+
+LAYOUT = 1  # raise when the way from images to a corpus changes, so that caches of the old way are not used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """One split's examples. tokens: [n, context]; image: [n] index into the images; label: [n] class, -1: none.
+
+    text, ends: the captions as UTF-8 one after the other, and where each ends.
+    """
+
+    tokens: Tokens
+    image: IntArray
+    label: IntArray
+    domain: IntArray
+    text: npt.NDArray[np.uint8]
+    ends: IntArray
+
+    def captions(self) -> list[str]:
+        """[n] captions."""
+        raw, ends = self.text.tobytes(), self.ends.tolist()
+        return [raw[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A corpus of images with captions. classes: words of the zero-shot classes; key: its name in the cache."""
+
+    domains: tuple[str, ...]
+    pairs: Mapping[str, Pairs]
+    places: Places
+    classes: tuple[str, ...]
+    kept: Tokens | None
+    fingerprint: str
+    provenance: Mapping[str, Any]
+    key: str
+
+
+def prepare(
+    source: CaptionedSource,
+    *,
+    tokenizer: Vocabulary,
+    identity: Sequence[Any],
+    compact: bool,
+    holdout: float,
+    smallest_domain: int,
+    limits: Mapping[str, int],
+    cache: Path,
+) -> Prepared:
+    """The corpus of a source, from the cache where it lies there.
+
+    tokenizer: of all token ids; compact: keep only those of training captions. identity: what else decides the tokens.
+    holdout: share of every domain's images for validation and as much for test. limits: most images a domain, for
+    ``validation`` and ``test``; 0: all. About 250 bytes a pair are held in memory, and no image.
+    """
+    settings = (SPLIT_SEED, list(identity), compact, holdout, smallest_domain, dict(limits))
+    key = content_key("captioned", LAYOUT, source.identity(), *settings)
+    path = cache / "multimodal" / f"{key}.npz"
+    stored = load_arrays(path)
+    if stored is None:
+        stored = _make(source, tokenizer, compact, holdout, smallest_domain, limits)
+        save_arrays(path, **stored)
+    about = json.loads(str(stored["about"]))
+    names = ("tokens", "image", "label", "domain", "text", "ends")
+    return Prepared(
+        domains=tuple(about["domains"]),
+        pairs={split: Pairs(**{name: stored[f"{split}_{name}"] for name in names}) for split in SPLITS},
+        places=Places(
+            files=tuple(about["files"]), file=stored["in_file"], offset=stored["offset"], size=stored["size"]
+        ),
+        classes=tuple(about["classes"]),
+        kept=stored["kept"] if compact else None,
+        fingerprint=about["fingerprint"],
+        provenance=about["provenance"],
+        key=key,
+    )
+
+
+def _make(
+    source: CaptionedSource,
+    tokenizer: Vocabulary,
+    compact: bool,
+    holdout: float,
+    smallest_domain: int,
+    limits: Mapping[str, int],
+) -> dict[str, Any]:
+    found = list(source.images())
+    if not found:
+        raise TaskError("the source holds no image with a caption")
+    names = gather_small([item.domain for item in found], smallest_domain)
+    domains, labels = _numbered(names)
+    classes = sorted({item.label for item in found} - {""})
+    number = {name: index for index, name in enumerate(classes)}
+    group = groups(
+        [item.origin for item in found], [item.digest for item in found], [item.caption.lower() for item in found]
+    )
+    splits = split_groups(group, [item.origin for item in found], labels, len(domains), holdout)
+    check_domains(domains, labels, splits)
+
+    rows: dict[str, list[tuple[int, str]]] = {}
+    for index, split in enumerate(SPLITS):
+        chosen = np.flatnonzero(splits == index)
+        if limits.get(split, 0):
+            chosen = _some(chosen, labels, limits[split], index)
+        rows[split] = [
+            (int(i), caption)
+            for i in chosen
+            for caption in (found[i].captions if split == "train" else (found[i].caption,))
+        ]
+    vocabulary = clip_tokens.compact(tokenizer, [text for _, text in rows["train"]]) if compact else tokenizer
+    arrays: dict[str, Any] = {}
+    for split, pairs in rows.items():
+        image = np.array([i for i, _ in pairs], dtype=np.int64)
+        texts = [text.encode() for _, text in pairs]
+        tokens = vocabulary([text for _, text in pairs])
+        arrays |= {
+            f"{split}_tokens": tokens.astype(np.uint16 if tokens.max(initial=0) < 65_536 else np.int32),
+            f"{split}_image": image,
+            f"{split}_label": np.array([number.get(found[i].label, -1) for i in image], dtype=np.int64),
+            f"{split}_domain": labels[image],
+            f"{split}_text": np.frombuffer(b"".join(texts), dtype=np.uint8),
+            f"{split}_ends": np.cumsum([len(text) for text in texts]),
+        }
+    files, file = _numbered([item.file for item in found])
+    about = {
+        "domains": domains,
+        "classes": classes,
+        "files": files,
+        "fingerprint": _fingerprint([item.digest for item in found], splits, arrays, (domains, classes)),
+        "provenance": {
+            **source.provenance(),
+            "images": len(found),
+            "groups": len(np.unique(group)),
+            "images_by_domain": dict(sorted(Counter(names).items())),
+        },
+    }
+    return {
+        **arrays,
+        "in_file": file,
+        "offset": np.array([item.offset for item in found], dtype=np.int64),
+        "size": np.array([item.size for item in found], dtype=np.int64),
+        "kept": vocabulary.kept if vocabulary.kept is not None else np.zeros(0, dtype=np.int64),
+        "about": np.array(json.dumps(about, sort_keys=True)),
+    }
+
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], IntArray]:
+    """Sorted distinct names, and [n] the index of each."""
+    values, inverse = np.unique(np.asarray(names), return_inverse=True)
+    return [str(value) for value in values], inverse.astype(np.int64)
+
+
+def _some(chosen: IntArray, labels: IntArray, limit: int, salt: int) -> IntArray:
+    """At most ``limit`` images of every domain, drawn from a fixed seed; in their order."""
+    kept = []
+    for domain in np.unique(labels[chosen]):
+        mine = chosen[labels[chosen] == domain]
+        rng = np.random.default_rng([SPLIT_SEED, salt, int(domain)])
+        kept.append(rng.permutation(mine)[:limit])
+    return np.sort(np.concatenate(kept))
+
+
+def _fingerprint(
+    digests: Sequence[str], splits: IntArray, arrays: Mapping[str, Any], names: tuple[list[str], list[str]]
+) -> str:
+    total = hashlib.sha256(json.dumps(names).encode())
+    for digest in digests:
+        total.update(digest.encode())
+    total.update(np.ascontiguousarray(splits, dtype="<i8").tobytes())
+    for name in sorted(arrays):
+        values = np.ascontiguousarray(arrays[name], dtype="<i8")
+        total.update(f"{name}{values.shape}".encode())
+        total.update(values.tobytes())
+    return total.hexdigest()[:32]

