@@ -56,7 +56,7 @@ class InstructConfig(AnswerConfig):
     answer_field: str = "output"
     origin_field: str = "origin"
     vocabulary: int = 2048
-    context: int = 160
+    context: int = 128
 
     def __post_init__(self) -> None:
         AnswerConfig.__post_init__(self)
@@ -74,9 +74,9 @@ class InstructConfig(AnswerConfig):
 PRESETS: tuple[Preset, ...] = (
     Preset(
         name="nano",
-        recipe=Recipe(steps=450, batch_size=16, learning_rate=2e-3),
+        recipe=Recipe(steps=500, batch_size=8, learning_rate=2e-3),
         # A context this short would lose the beginning of most prompts, which is where they say what to do.
-        settings={"definition": "short", "input_characters": 400},
+        settings={"definition": "short", "input_characters": 200, "validation_examples": 50, "test_examples": 100},
         summary="a built decoder of about 1.1 M parameters for data of your own; about a minute a trial on one core",
     ),
     PAPER_DOLLY,

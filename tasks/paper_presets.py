@@ -71,9 +71,16 @@ PAPER_NATURAL_INSTRUCTIONS_OOD = Preset(
 
 PAPER_S1 = Preset(
     name="paper/s1",
-    # Tables 5 and 7: Qwen2-0.5B, context 8192, batch 4, 1e-5, 500 steps. The split is not given; the share of
-    # evaluation traces is that of the other data sets.
+    # Tables 5 and 7: Qwen2-0.5B, context 8192, batch 4, 1e-5, 500 steps, judged by the loss. The split is not given.
     recipe=_recipe(steps=500, batch_size=4, learning_rate=1e-5),
-    settings={"model": "Qwen/Qwen2-0.5B", "context": 8192, "validation_examples": ALL, "test_examples": ALL},
+    settings={
+        "path": "data/s1",
+        "format": "traces",
+        "model": "Qwen/Qwen2-0.5B",
+        "context": 8192,
+        "validation_examples": ALL,
+        "test_examples": ALL,
+        "verified_examples": 1,  # the paper generates no answers, and at this length they are dear
+    },
     summary="R&B's S1-59K reasoning traces, Qwen2-0.5B at 8192 tokens; meant for a large GPU",
 )

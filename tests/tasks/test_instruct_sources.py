@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import builtins
+import gzip
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.base import TaskError
+from tasks.sources import hub
+from tasks.sources.dolly import Dolly
+from tasks.sources.hub import Hub
+from tasks.sources.instructions import Table, divide, passages, prompt
+from tasks.sources.natural_instructions import NaturalInstructions
+from tasks.sources.pairs import Pair
+from tasks.sources.records import JsonLines
+
+from .conftest import write_jsonl
+
+PORTIONS = (0.8, 0.1, 0.1)
+WORDS = "river stone lamp garden engine letter window copper signal harvest meadow anchor velvet ladder".split()
+
+
+def phrase(seed: int, count: int = 8) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def skill(category: str, count: int, seed: int, **changes: Any) -> dict[str, Any]:
+    """One task file of the second release."""
+    instances = [
+        {"id": f"{seed}-{n}", "input": f"{phrase(seed * 1000 + n)}.", "output": [phrase(n, 2), "another answer"]}
+        for n in range(count)
+    ]
+    return {
+        "Contributors": ["nobody"],
+        "Source": [f"source{seed % 2}"],
+        "URL": [""],
+        "Categories": [category],
+        "Reasoning": [],
+        "Definition": [f"In this task you write about {category}. Be brief."],
+        "Input_language": ["English"],
+        "Domains": ["Misc"],
+        "Positive Examples": [],
+        "Negative Examples": [],
+        "Instances": instances,
+        **changes,
+    }
+
+
+def write_release_2(root: Path, train: dict[str, dict[str, Any]], test: dict[str, dict[str, Any]]) -> Path:
+    (root / "tasks").mkdir(parents=True)
+    (root / "splits" / "default").mkdir(parents=True)
+    for name, entry in {**train, **test}.items():
+        (root / "tasks" / f"{name}.json").write_text(json.dumps(entry, indent=4), encoding="utf-8")
+    for split, names in (("train", train), ("test", test), ("excluded", {"task999_other": {}})):
+        file = root / "splits" / "default" / f"{split}_tasks.txt"
+        file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def release_2(tmp_path: Path) -> Path:
+    train = {f"task00{n}_made": skill(category, 30, n) for n, category in enumerate(["Cooking", "Cooking", "Travel"])}
+    test = {"task010_made": skill("Chess", 230, 10), "task011_made": skill("Chess", 7, 11)}
+    return write_release_2(tmp_path / "natural-instructions", train, test)
+
+
+@pytest.fixture
+def release_1(tmp_path: Path) -> Path:
+    root = tmp_path / "first"
+    root.mkdir()
+    entries = []
+    for number, source in enumerate(["alpha", "alpha", "miscellaenous", "misc"]):
+        name = f"00{number}_{source}"
+        rows = [
+            {"task": name, "source": source, "input": f"Sentence: {phrase(number * 100 + n)}.", "target": phrase(n, 2)}
+            for n in range(20)
+        ]
+        with gzip.open(root / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        definition = f"Definition: Look at the sentence. Then say it. Prompt: Do number {number}."
+        entries.append({"task": name, "source": source, "file": f"{name}.jsonl.gz", "definition": definition})
+    (root / "tasks.json").write_text(json.dumps({"canary": "", "tasks": entries}), encoding="utf-8")
+    return root
+
+
+def read(path: Path, **settings: Any) -> NaturalInstructions:
+    return NaturalInstructions(path, **{"portions": PORTIONS, **settings})
+
+
+# What all readers share
+
+
+def test_the_prompt_leaves_out_an_empty_input() -> None:
+    assert prompt("Name a colour.\n") == "Name a colour.\n\nOutput:"
+    assert prompt("Add.", " 1 2 ") == "Add.\n\nInput: 1 2\n\nOutput:"
+
+
+def test_questions_about_one_passage_belong_together() -> None:
+    first, second = (f"Passage: {phrase(seed, 12)}. Question: " for seed in (1, 2))
+    keys = passages([f"{first}why?", f"{first}since when?", f"{second}why?"])
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_what_a_tasks_inputs_have_in_common_says_nothing_about_their_passage() -> None:
+    form = "Is the sentence above one that you would say to a friend in the street?"
+    keys = passages([f"{phrase(seed, 9)}. {form}" for seed in range(40)])
+    assert len(set(keys)) == 40
+
+
+def test_a_split_of_its_own_stays_and_others_are_drawn_in_the_portions() -> None:
+    pairs = [
+        Pair(domain="a", origin=str(n), prompt=str(n), answer="x", split="test" if n < 3 else "") for n in range(103)
+    ]
+    splits = [pair.split for pair in divide(pairs, (0.9, 0.05, 0.05))]
+    assert splits[:3] == ["test"] * 3
+    assert [splits[3:].count(split) for split in ("train", "validation", "test")] == [90, 5, 5]
+
+
+# Tables
+
+
+def test_dolly(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "instruction": f"Tell {n}",
+            "context": phrase(n // 2) if n % 3 else "",
+            "response": f" {n}",
+            "category": ["open_qa", "closed_qa"][n % 2],
+        }
+        for n in range(40)
+    ]
+    source = Dolly(JsonLines(write_jsonl(tmp_path / "databricks-dolly-15k.jsonl", rows)), portions=PORTIONS)
+    pairs = source.pairs()
+    assert len(pairs) == 40
+    assert pairs[0].prompt == "Tell 0\n\nOutput:"
+    assert pairs[1].prompt == f"Tell 1\n\nInput: {phrase(0)}\n\nOutput:"
+    assert {pair.domain for pair in pairs} == {"open_qa", "closed_qa"}
+    assert {pair.split for pair in pairs} == {"train", "validation", "test"}
+    assert pairs[4].origin == pairs[5].origin  # one context
+    assert source.provenance()["data"] == "databricks-dolly-15k"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "a", "output": "b"}, "rows.jsonl:1: field 'domain' is missing; choose the field with domain="),
+        ({"instruction": " ", "output": "b", "domain": "c"}, "rows.jsonl:1: field 'instruction' is empty or no text"),
+        ({"instruction": "a", "output": 1, "domain": "c"}, "field 'output' is empty or no text; choose the field with"),
+        ({"instruction": "a", "output": "b", "domain": "c", "origin": []}, "'origin' must be text or a whole number"),
+    ],
+)
+def test_a_bad_row_is_one_line_with_the_remedy(tmp_path: Path, row: dict[str, object], message: str) -> None:
+    source = Table(JsonLines(write_jsonl(tmp_path / "rows.jsonl", [row])))
+    with pytest.raises(TaskError, match=r"^[^\n]*$") as caught:
+        source.pairs()
+    assert message in str(caught.value)
+
+
+def test_lines_that_are_no_objects(tmp_path: Path) -> None:
+    for text, message in (("[1]\n", "a list, expected an object"), ("{\n", "not a JSON object"), ("\n", "no lines")):
+        (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
+        with pytest.raises(TaskError, match=message):
+            Table(JsonLines(tmp_path / "rows.jsonl")).pairs()
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"plain")
+    with pytest.raises(TaskError, match="not a whole gzip file"):
+        Table(JsonLines(tmp_path / "rows.jsonl.gz")).pairs()
+
+
+# Natural Instructions
+
+
+def test_release_2_in_distribution(release_2: Path) -> None:
+    source = read(release_2)
+    pairs = source.pairs()
+    assert len(pairs) == 90
+    assert {pair.domain for pair in pairs} == {"Cooking", "Travel"}
+    assert {pair.split for pair in pairs} == {"train", "validation", "test"}
+    first = pairs[0]
+    assert first.prompt == f"In this task you write about Cooking. Be brief.\n\nInput: {phrase(0)}.\n\nOutput:"
+    assert first.answer == phrase(0, 2)  # the first of the accepted ones
+    assert source.target is None
+
+
+def test_release_2_out_of_distribution(release_2: Path) -> None:
+    pairs = read(release_2, held_out="tasks").pairs()
+    by_split = {split: [pair for pair in pairs if pair.split == split] for split in ("train", "validation", "test")}
+    assert {pair.domain for pair in by_split["train"]} == {"Cooking", "Travel"}
+    assert {pair.domain for pair in by_split["validation"] + by_split["test"]} == {"Chess"}
+    # 100 and 100 of the large test task, 4 and 3 of the small one; what is left of the large one is used for nothing.
+    assert {split: len(found) for split, found in by_split.items()} == {"train": 90, "validation": 103, "test": 104}
+    assert by_split["test"][0].prompt.startswith("In this task you write about Chess.")
+    assert phrase(10_000) in by_split["test"][0].prompt
+
+
+def test_domains_can_be_sources_or_tasks(release_2: Path) -> None:
+    assert {pair.domain for pair in read(release_2, domain="source").pairs()} == {"source0", "source1"}
+    assert len({pair.domain for pair in read(release_2, domain="task").pairs()}) == 3
+
+
+def test_every_task_can_weigh_the_same(release_2: Path, release_1: Path) -> None:
+    assert read(release_2, weigh="tasks").target == pytest.approx({"Cooking": 2 / 3, "Travel": 1 / 3})
+    assert read(release_2, weigh="tasks", held_out="tasks").target == {"Chess": 1.0}
+    assert read(release_1, weigh="tasks").target == {"alpha": 0.5, "misc": 0.5}
+
+
+def test_a_number_of_tasks_is_a_stable_choice(release_2: Path) -> None:
+    one, two = ({pair.domain for pair in read(release_2, domain="task", tasks=n).pairs()} for n in (1, 2))
+    assert len(one) == 1
+    assert len(two) == 2
+    assert one < two
+
+
+def test_a_portion_thins_training_tasks_alone(release_2: Path) -> None:
+    pairs = read(release_2, held_out="tasks", portion=0.5).pairs()
+    assert 25 < sum(pair.split == "train" for pair in pairs) < 65
+    assert sum(pair.split == "test" for pair in pairs) == 104
+
+
+def test_release_1(release_1: Path) -> None:
+    pairs = read(release_1).pairs()
+    assert len(pairs) == 80
+    assert {pair.domain for pair in pairs} == {"alpha", "misc"}  # three spellings are one source
+    assert pairs[0].prompt.startswith("Definition: Look at the sentence. Then say it. Prompt: Do number 0.\n\nInput: ")
+    assert len({pair.domain for pair in read(release_1, domain="task").pairs()}) == 4
+
+
+def test_definitions_and_inputs_can_be_shortened(release_1: Path, release_2: Path) -> None:
+    assert read(release_1, definition="short").pairs()[0].prompt.startswith("Do number 0.\n\nInput: Sentence")
+    assert read(release_2, definition="short").pairs()[0].prompt.startswith("In this task you write about Cooking.\n\n")
+    text = read(release_2, definition="none", input_characters=5).pairs()[0].prompt
+    assert text.strip() == f"Input: {phrase(0)[-4:]}.\n\nOutput:"
+
+
+def test_what_decides_the_pairs_is_in_the_identity(release_2: Path) -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"domain": "task"},
+        {"tasks": 2},
+        {"held_out": "tasks"},
+        {"definition": "short"},
+        {"portion": 0.5},
+        {"portions": (0.9, 0.05, 0.05)},
+    ]
+    found = {read(release_2, **each).identity() for each in settings}
+    assert len(found) == len(settings)
+    assert read(release_2).identity() in found
+    file = release_2 / "tasks" / "task000_made.json"
+    file.write_text(file.read_text(encoding="utf-8").replace("brief", "short"), encoding="utf-8")
+    assert read(release_2).identity() not in found
+
+
+def test_examples_without_an_output_are_left_out_and_counted(release_2: Path) -> None:
+    file = release_2 / "tasks" / "task000_made.json"
+    entry = json.loads(file.read_text(encoding="utf-8"))
+    entry["Instances"][0]["output"] = ["", "second"]
+    entry["Instances"][1]["output"] = []
+    file.write_text(json.dumps(entry), encoding="utf-8")
+    source = read(release_2)
+    pairs = source.pairs()
+    assert len(pairs) == 89
+    assert pairs[0].answer == "second"
+    assert source.provenance()["without_output"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Definition": []}, "field 'Definition' is missing or no text"),
+        ({"Categories": None}, "field 'Categories' is missing or no text"),
+        ({"Instances": {}}, "field 'Instances' is missing or no list"),
+        ({"Instances": [{"input": "x"}]}, "instance 0 needs an input and an output"),
+        ({"Instances": ["x"]}, "instance 0 needs an input and an output"),
+        ({"Instances": [{"input": "x", "output": []}]}, "has no example with an output"),
+    ],
+)
+def test_a_damaged_task_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    root = write_release_2(tmp_path / "ni", {"task001_a": skill("Chess", 5, 1, **changes)}, {})
+    with pytest.raises(TaskError, match=message) as caught:
+        read(root).pairs()
+    assert "\n" not in str(caught.value)
+    assert "task001_a" in str(caught.value)
+
+
+def test_wrong_layouts_are_one_line(tmp_path: Path, release_1: Path, release_2: Path) -> None:
+    with pytest.raises(TaskError, match=r"no copy of Natural Instructions: expected tasks/taskNNN_name.json"):
+        read(tmp_path)
+    with pytest.raises(TaskError, match="this release of Natural Instructions has source and task"):
+        read(release_1, domain="category")
+    with pytest.raises(TaskError, match="held_out=tasks needs the task lists"):
+        read(release_1, held_out="tasks")
+    (release_2 / "tasks" / "task001_made.json").unlink()
+    with pytest.raises(TaskError, match=r"lacks task001_made.json, which .*train_tasks.txt names"):
+        read(release_2).identity()
+    (release_2 / "splits" / "default" / "train_tasks.txt").unlink()
+    with pytest.raises(TaskError, match=r"cannot read .*train_tasks.txt: No such file"):
+        read(release_2).pairs()
+
+
+# The hub
+
+
+def test_a_hub_out_of_reach_is_one_line_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    begin = time.monotonic()
+    with pytest.raises(TaskError, match=r"cannot load data set 'nobody/nothing': .*; put a local copy at data/x") as seen:
+        Hub("hub:nobody/nothing", place="data/x").identity()
+    assert "\n" not in str(seen.value)
+    assert time.monotonic() - begin < 10
+
+
+def test_without_the_library_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "datasets":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(TaskError, match=r"needs the datasets library: pip install 'mixoff\[hub\]'; or put a local copy"):
+        Hub("hub:a/b", place="data/x").identity()
+
+
+def test_rows_of_the_hub_keep_the_publishers_splits_only_where_there_are_all_three(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def made(*splits: str) -> Any:
+        rows = [{"instruction": str(n), "output": "x", "domain": "d"} for n in range(4)]
+        return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in splits})
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    seen: list[tuple[Any, ...]] = []
+
+    def load(loaded: Any) -> Any:
+        monkeypatch.setattr(datasets, "load_dataset", lambda *words, **named: seen.append((words, named)) or loaded)
+        return Hub("hub:owner/name:part@main", place="data/x")
+
+    assert {record.split for record in load(made("train", "dev", "test")).records()} == {"train", "validation", "test"}
+    assert {record.split for record in load(made("train", "test")).records()} == {""}
+    assert seen[0] == (("owner/name", "part"), {"revision": "main"})
+    with pytest.raises(TaskError, match="has no train, validation or test split but other"):
+        list(load(made("other")).records())
+
+
+def test_what_the_library_has_loaded_before_is_found_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    assert hub.cached("hub:owner/name@main") == ""
+    (tmp_path / "owner___name").mkdir()
+    assert hub.cached("hub:owner/name@main") == str(tmp_path / "owner___name")
