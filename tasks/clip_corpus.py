@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks import clip_tokens
 from tasks.base import SPLITS, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.clip_tokens import Tokens, Vocabulary
@@ -135,12 +134,13 @@ def _make(
             for i in chosen
             for caption in (found[i].captions if split == "train" else (found[i].caption,))
         ]
-    vocabulary = clip_tokens.compact(tokenizer, [text for _, text in rows["train"]]) if compact else tokenizer
+    ids = {split: tokenizer.full([text for _, text in pairs]) for split, pairs in rows.items()}
+    vocabulary = tokenizer.compact(ids["train"]) if compact else tokenizer
     arrays: dict[str, Any] = {}
     for split, pairs in rows.items():
         image = np.array([i for i, _ in pairs], dtype=np.int64)
         texts = [text.encode() for _, text in pairs]
-        tokens = vocabulary([text for _, text in pairs])
+        tokens = vocabulary.renumbered(ids[split])
         arrays |= {
             f"{split}_tokens": tokens.astype(np.uint16 if tokens.max(initial=0) < 65_536 else np.int32),
             f"{split}_image": image,

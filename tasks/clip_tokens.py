@@ -12,6 +12,7 @@ from tasks.base import TaskError
 
 Tokens = npt.NDArray[np.integer]
 _CHUNK = 4096  # captions tokenised at once
+MISSING = 'CLIP models need open_clip_torch: pip install -e ".[clip]" in the checkout'
 
 
 class Vocabulary:
@@ -33,17 +34,32 @@ class Vocabulary:
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """[n, context] ids, zero behind a caption's end; a longer caption is cut and keeps its end token."""
+        return self.renumbered(self.full(texts))
+
+    def full(self, texts: Sequence[str]) -> Tokens:
+        """The same in the tokenizer's own ids; a caption that comes again is not tokenised again."""
+        distinct = list(dict.fromkeys(texts))
+        row = {text: index for index, text in enumerate(distinct)}
         parts = [
-            np.asarray(self._encode([text or " " for text in texts[start : start + _CHUNK]]), dtype=np.int64)
-            for start in range(0, len(texts), _CHUNK)
+            np.asarray(self._encode([text or " " for text in distinct[start : start + _CHUNK]]), dtype=np.int64)
+            for start in range(0, len(distinct), _CHUNK)
         ]
         ids = np.concatenate(parts) if parts else np.zeros((0, self.context), dtype=np.int64)
+        found: Tokens = ids[[row[text] for text in texts]]
+        return found
+
+    def renumbered(self, ids: Tokens) -> Tokens:
+        """The tokenizer's own ids in this vocabulary's numbers."""
         if self.kept is None:
             return ids
         position = np.minimum(np.searchsorted(self.kept, ids), len(self.kept) - 1)
         known = self.kept[position] == ids
         end = len(self.kept) - 1
         return np.where(~known, end, np.where(position == end, end + 1, position))
+
+    def compact(self, training: Tokens) -> Vocabulary:
+        """The vocabulary of what training captions hold, by their own ids: a small model then learns no row in vain."""
+        return Vocabulary(self._encode, self.context, np.unique(training))
 
 
 def tokenizer(model: str, context: int) -> Vocabulary:
@@ -61,12 +77,3 @@ def tokenizer(model: str, context: int) -> Vocabulary:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskError(f"cannot load the tokenizer of model {model!r}: {reason[0]}") from None
     return Vocabulary(encode, context)
-
-
-def compact(full: Vocabulary, training: Sequence[str]) -> Vocabulary:
-    """The vocabulary of what the training captions hold: a small model then learns no row of numbers in vain."""
-    kept = np.unique(full(training))
-    return Vocabulary(full._encode, full.context, kept)
-
-
-MISSING = 'CLIP models need open_clip_torch: pip install -e ".[clip]" in the checkout'

@@ -30,7 +30,7 @@ class MultimodalConfig:
     decoded_megabytes: a corpus whose decoded images exceed this is decoded as training goes.
     model: an open_clip model by name, with its own tokenizer, image size and context; empty: a small ViT CLIP of the
     fields below. pretrained: an open_clip tag of that model, or the path of its checkpoint; empty: from scratch.
-    image_size, patch_size: pixels. width, image_layers, text_layers, heads, embed_dim: of the two towers. context:
+    image_size, patch_size: pixels. patch_dropout: share of patches that a training image goes without. width, image_layers, text_layers, heads, embed_dim: of the two towers. context:
     tokens of a caption.
     embedder: what ``auto`` means when examples are embedded: ``auto`` (image if its packages are installed, else
     image:pixels), ``image``, ``image:pixels``, ``caption`` (static if installed, else tfidf) or
@@ -52,6 +52,7 @@ class MultimodalConfig:
     pretrained: str = ""
     image_size: int = 36
     patch_size: int = 6
+    patch_dropout: float = 0.5
     width: int = 96
     image_layers: int = 3
     text_layers: int = 2
@@ -66,6 +67,8 @@ class MultimodalConfig:
         for name, bound in (least | {"validation_images": 0, "test_images": 0}).items():
             if getattr(self, name) < bound:
                 raise TaskError(f"{name}={getattr(self, name)} must be at least {bound}")
+        if not 0 <= self.patch_dropout < 1:
+            raise TaskError(f"patch_dropout={self.patch_dropout} must be in [0, 1)")
         if not 0 < self.holdout < 0.5:
             raise TaskError(f"holdout={self.holdout} must be between 0 and 0.5")
         if self.image_size % self.patch_size:
@@ -162,6 +165,7 @@ def settings_of(config: MultimodalConfig, vocabulary: int) -> dict[str, Any]:
             "head_width": config.width // config.heads,
             "patch_size": config.patch_size,
             "image_size": config.image_size,
+            "patch_dropout": config.patch_dropout,
         },
         "text_cfg": {
             "context_length": config.context,
