@@ -22,7 +22,7 @@ from tasks.sources.records import JsonLines
 from .conftest import write_jsonl
 
 PORTIONS = (0.8, 0.1, 0.1)
-WORDS = "river stone lamp garden engine letter window copper signal harvest meadow anchor velvet ladder".split()
+WORDS = ["river", "stone", "lamp", "garden", "engine", "letter", "window", "copper", "signal", "harvest", "anchor"]
 
 
 def phrase(seed: int, count: int = 8) -> str:
@@ -310,7 +310,9 @@ def test_a_hub_out_of_reach_is_one_line_within_seconds(tmp_path: Path, monkeypat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     begin = time.monotonic()
-    with pytest.raises(TaskError, match=r"cannot load data set 'nobody/nothing': .*; put a local copy at data/x") as seen:
+    with pytest.raises(
+        TaskError, match=r"cannot load data set 'nobody/nothing': .*; put a local copy at data/x"
+    ) as seen:
         Hub("hub:nobody/nothing", place="data/x").identity()
     assert "\n" not in str(seen.value)
     assert time.monotonic() - begin < 10
@@ -325,7 +327,9 @@ def test_without_the_library_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch)
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(TaskError, match=r"needs the datasets library: pip install 'mixoff\[hub\]'; or put a local copy"):
+    with pytest.raises(
+        TaskError, match=r"needs the datasets library: pip install 'mixoff\[hub\]'; or put a local copy"
+    ):
         Hub("hub:a/b", place="data/x").identity()
 
 
