@@ -63,8 +63,8 @@ PAPER_NATURAL_INSTRUCTIONS_OOD = Preset(
     name="paper/natural-instructions-ood",
     recipe=_GPT_NEO_RECIPE,
     # The paper: 3.56M examples, 60 training categories, other categories to judge on. Ours: the benchmark's own test
-    # tasks, 100 examples of each for the score and 100 for validation. All rows are held in memory (about 10 GB);
-    # portion=0.1 draws a tenth of the training examples, still ten times what 2000 steps see.
+    # tasks, 100 examples of each for the score and 100 for validation. All pairs are held in memory at once, by
+    # estimate in 20 GB; portion=0.1 takes a tenth of the training examples, still ten times what 2000 steps see.
     settings={**_GPT_NEO, "format": "natural-instructions", "domain": "category", "held_out": "tasks"},
     summary="R&B's Sup-NatInst-test: training categories, judged on the benchmark's 12 others; meant for a GPU",
 )

@@ -169,6 +169,9 @@ class NaturalInstructions(PairSource):
             if not kept:
                 raise TaskError(f"task {skill.name} in {self._path} has no example with an output; take it out")
             definition = _shortened(skill.definition, self._definition)
+            # Where the splits are the benchmark's, nothing is drawn by origin, and millions of inputs are not searched.
+            drawn = self._held_out == "examples"
+            origins = passages([text for text, _ in kept]) if drawn else [skill.name] * len(kept)
             pairs = [
                 Pair(
                     domain=skill.labels[self._kind],
@@ -177,7 +180,7 @@ class NaturalInstructions(PairSource):
                     answer=output.strip(),
                     split="train" if self._held_out == "tasks" and not skill.held_out else "",
                 )
-                for (text, output), origin in zip(kept, passages([text for text, _ in kept]), strict=True)
+                for (text, output), origin in zip(kept, origins, strict=True)
             ]
             found += _tested(pairs) if skill.held_out else thin(pairs, self._portion)
         return divide(found, self._portions) if self._held_out == "examples" else found
