@@ -50,33 +50,34 @@ _TONES = {
     "1F3FF": "dark",
 }
 
-# The target is what a chat's picker is asked for: mostly hands, faces and hearts to react with, seldom a flag or a figure
-# at work. Figures are half of the corpus, most of them one figure in another skin tone.
+# The target is a search for people: who does what, in which skin tone, with some hands and faces beside them and seldom
+# a thing or a sign. By its captions the corpus is mostly things, signs and flags.
 TARGET = {
-    "activities": 0.05,
-    "animals": 0.05,
+    "activities": 0.02,
+    "animals": 0.02,
     "flags": 0.02,
-    "food": 0.05,
-    "hands": 0.35,
-    "objects": 0.04,
-    "people": 0.02,
-    "smileys": 0.25,
-    "symbols": 0.12,
-    "travel": 0.05,
+    "food": 0.02,
+    "hands": 0.15,
+    "objects": 0.02,
+    "people": 0.60,
+    "smileys": 0.10,
+    "symbols": 0.03,
+    "travel": 0.02,
 }
 
 SMALLEST_CLASS = 12  # base emoji; images of smaller subcategories have no class and are not classified
-CAPTIONS = 8  # training captions an image
+CAPTIONS = 8  # training captions an emoji
 
 
 class Emoji(CaptionedSource):
     """Every emoji with a picture, its skin-tone versions included; a version shares the split of its base.
 
     Judged on its name and the words of its subcategory ("boxing glove, sport"; "waving hand sign, medium dark skin
-    tone, hand fingers open"): what an unseen thing looks like, its kind tells more than its name. Trained on
-    :data:`CAPTIONS` captions, which rotate through its names from a place that a hash of its code points sets, and
-    through four forms: like the one to be judged on, the name alone, "an emoji of" the name, and the words before the
-    name. The subcategories of at least :data:`SMALLEST_CLASS` base emoji are the classes of zero-shot classification.
+    tone, hand fingers open"): of an unseen thing the kind tells more than the name. Trained on :data:`CAPTIONS`
+    captions an emoji, which rotate through its names from a place that a hash of its code points sets, and through four
+    forms: like the one to be judged on, the name alone, "an emoji of" the name, and the words before the name. An
+    emoji's versions share its captions out, one each at least: it weighs about as much in six skin tones as in one.
+    The subcategories of at least :data:`SMALLEST_CLASS` base emoji are the classes of zero-shot classification.
     """
 
     target: Mapping[str, float] | None = TARGET
@@ -126,12 +127,15 @@ class Emoji(CaptionedSource):
                 title = nicknames[0]
             names = list(dict.fromkeys([title, *nicknames]))
             words = _words(entry["subcategory"])
-            for code, tone in _versions(entry):
+            versions = _versions(entry)
+            first = int(stable_rank(entry["unified"])[:8], 16)
+            for index, (code, tone) in enumerate(versions):
                 path, raw = self._picture(code)
+                count = max(1, CAPTIONS // len(versions) + (index < CAPTIONS % len(versions)))
                 yield Captioned(
                     domain=_domain(entry),
                     origin=entry["unified"],
-                    captions=_captions(names, tone, words, start=int(stable_rank(code)[:8], 16)),
+                    captions=_captions(names, tone, words, range(first, first + count)),
                     caption=f"{title}{tone}, {words}",
                     file=str(path),
                     offset=0,
@@ -139,6 +143,7 @@ class Emoji(CaptionedSource):
                     digest=hashlib.sha256(raw).hexdigest()[:32],
                     label=words if counts[entry["subcategory"]] >= SMALLEST_CLASS else "",
                 )
+                first += count
 
     def provenance(self) -> dict[str, Any]:
         """Versions of the packages, which of them are not the pinned ones, and the credit that the licence asks for."""
@@ -179,12 +184,10 @@ def _words(name: str) -> str:
     return " ".join(name.lower().replace("&", "and").replace("_", " ").replace("-", " ").split())
 
 
-def _captions(names: list[str], tone: str, words: str, *, start: int) -> tuple[str, ...]:
-    """:data:`CAPTIONS` captions of one image; each form meets another name."""
+def _captions(names: list[str], tone: str, words: str, views: range) -> tuple[str, ...]:
+    """One caption a view: its form and its name follow from the view's number; a form that returns has another name."""
     forms = ("{name}, {words}", "{name}", "an emoji of {name}", "{words}: {name}")
     return tuple(
-        forms[view % len(forms)].format(
-            name=names[(start + view + view // len(forms)) % len(names)] + tone, words=words
-        )
-        for view in range(CAPTIONS)
+        forms[view % len(forms)].format(name=names[(view + view // len(forms)) % len(names)] + tone, words=words)
+        for view in views
     )

@@ -179,6 +179,26 @@ def test_towers_without_a_bare_projection_keep_their_end(tower: dict[str, Any], 
     assert model.encode_images(images).shape == (2, 12)
 
 
+@pytest.mark.slow
+def test_a_named_model_and_its_checkpoint(tmp_path: Path) -> None:
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        plain = open_clip.create_model("ViT-B-32").eval()
+    path = tmp_path / "clip.pt"
+    torch.save(plain.state_dict(), path)
+    model = clip_model.named("ViT-B-32", str(path), seed=5).eval()
+    images = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+    pixels = (images.float() / 255 - torch.tensor(clip_model._MEAN).view(1, 3, 1, 1)) / torch.tensor(
+        clip_model._STD
+    ).view(1, 3, 1, 1)
+    tokens = open_clip.get_tokenizer("ViT-B-32")(["a drawing"])
+    with torch.no_grad():
+        for actual, expected in zip(model(images, tokens), plain(pixels, tokens), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 # Metrics
 
 
@@ -325,6 +345,17 @@ def test_training_learns_to_find_captions(emoji: tuple[Multimodal, Corpus]) -> N
         optimizer.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+@needs_emoji
+@pytest.mark.slow
+def test_presets_have_their_published_fingerprints(tmp_path: Path) -> None:
+    for name in ("demo", "nano", "small"):
+        preset = Multimodal.presets[name]
+        corpus = Multimodal(Multimodal.configure(preset, {}), preset, tmp_path).load()
+        assert corpus.expected_fingerprint == corpus.fingerprint
+        other = Multimodal(Multimodal.configure(preset, {"shift": 1}), preset, tmp_path).load()
+        assert other.expected_fingerprint is None
 
 
 # Settings
