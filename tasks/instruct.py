@@ -8,8 +8,9 @@ from typing import ClassVar
 from tasks import instruct_settings
 from tasks.answers import AnswerTask
 from tasks.answers_settings import model_requirement
-from tasks.base import Metric, Preset, Requirement
+from tasks.base import Corpus, Metric, Preset, Requirement, TaskError
 from tasks.instruct_settings import PRESETS, InstructConfig
+from tasks.sources import hub
 from tasks.sources.pairs import PairSource
 
 
@@ -39,6 +40,13 @@ class Instruct(AnswerTask):
     def open_source(self) -> PairSource:
         """The reader that path and format name."""
         return instruct_settings.open_source(self.config)
+
+    def load(self) -> Corpus:
+        """As for every task on pairs; a model that is neither here nor within reach is said at once."""
+        need = model_requirement(self.config.model) if self.config.model else None
+        if need is not None and not need.found and not hub.reachable():
+            raise TaskError(f"{need.what} is not here and the hub is out of reach; {need.remedy}")
+        return super().load()
 
     def requirements(self) -> Sequence[Requirement]:
         """The data, and the pretrained model if one is named."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,13 +43,15 @@ class Hub(Records):
                 raise TaskError(
                     f"path=hub:{self._name} needs the datasets library: pip install 'mixoff[hub]'; or {remedy}"
                 ) from None
+            online = True
             try:
-                with _quick(datasets):
+                with quick() as online:
                     self._loaded = datasets.load_dataset(
                         self._name, self._configuration or None, revision=self._revision or None
                     )
             except Exception as error:  # many kinds, from unknown names to network errors
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                reason = reason if online else "the hub is out of reach and the local cache has no copy"
                 raise TaskError(f"cannot load data set {self._name!r}: {reason}; {remedy}") from None
         return self._loaded
 
@@ -78,27 +82,27 @@ class Hub(Records):
         }
 
 
-class _quick:
-    """Puts the library into its offline mode for the duration, if the hub does not answer within seconds.
+@contextmanager
+def quick() -> Iterator[bool]:
+    """Puts the Hugging Face libraries into their offline mode for the block if the hub does not answer in seconds.
 
-    Left to itself the library tries for half a minute before it looks into its cache.
+    Left to themselves they try for half a minute, file by file, before they look into their caches. Gives whether the
+    hub answers.
     """
+    import huggingface_hub
 
-    def __init__(self, datasets: Any) -> None:
-        import huggingface_hub
-
-        self._switches = [(datasets.config, "HF_HUB_OFFLINE"), (huggingface_hub.constants, "HF_HUB_OFFLINE")]
-        self._before: list[Any] = []
-
-    def __enter__(self) -> None:
-        self._before = [getattr(owner, name) for owner, name in self._switches]
-        if not reachable():
-            for owner, name in self._switches:
-                setattr(owner, name, True)
-
-    def __exit__(self, *_: object) -> None:
-        for (owner, name), value in zip(self._switches, self._before, strict=True):
-            setattr(owner, name, value)
+    switches: list[Any] = [huggingface_hub.constants]
+    if "datasets" in sys.modules:
+        switches.append(sys.modules["datasets"].config)
+    before = [owner.HF_HUB_OFFLINE for owner in switches]
+    online = not any(before) and reachable()
+    for owner in switches:
+        owner.HF_HUB_OFFLINE = not online
+    try:
+        yield online
+    finally:
+        for owner, value in zip(switches, before, strict=True):
+            owner.HF_HUB_OFFLINE = value
 
 
 def reachable() -> bool:

@@ -19,7 +19,8 @@ def test_a_hub_out_of_reach_is_one_line_within_seconds(tmp_path: Path, monkeypat
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     begin = time.monotonic()
     with pytest.raises(
-        TaskError, match=r"cannot load data set 'nobody/nothing': .*; put a local copy at data/x"
+        TaskError,
+        match=r"cannot load data set 'nobody/nothing': the hub is out of reach .*; put a local copy at data/x",
     ) as seen:
         Hub("hub:nobody/nothing", place="data/x").identity()
     assert "\n" not in str(seen.value)

@@ -14,6 +14,7 @@ from harness.cli import main
 from harness.experiment import plain
 from tasks.base import SPLITS, TaskError
 from tasks.instruct import Instruct
+from tasks.sources import hub
 
 from .conftest import write_jsonl
 from .test_instruct_sources import WORDS, phrase, skill, write_release_2
@@ -222,6 +223,12 @@ def test_needs_are_said_without_reading_anything(
     data, _ = make("paper/dolly").requirements()
     assert (data.what, data.found) == ("data data/dolly/databricks-dolly-15k.jsonl", "")
     assert "databricks/databricks-dolly-15k" in data.remedy
+
+
+def test_a_model_out_of_reach_is_said_at_once(make: MakeInstruct, dolly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    with pytest.raises(TaskError, match=r"model nobody/no-model is not here and the hub is out of reach; hf download"):
+        make(path=str(dolly), model="nobody/no-model").load()
 
 
 def test_data_in_the_default_place_is_found(
