@@ -285,6 +285,7 @@ def test_corpus_agrees_with_its_own_shapes(emoji: tuple[Multimodal, Corpus]) -> 
 
 
 @needs_emoji
+@pytest.mark.slow
 def test_the_whole_reading_repeats_itself(emoji: tuple[Multimodal, Corpus], cache: Path, tmp_path: Path) -> None:
     first, corpus = emoji
     other = make(tmp_path)

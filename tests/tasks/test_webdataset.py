@@ -245,7 +245,7 @@ REAL = {"clipart": 3000, "stamps": 948}
 SMOKE = "width=16,heads=2,image_layers=1,text_layers=1,embed_dim=12,image_size=12,patch_size=6,context=12"
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [pytest.param("clipart", marks=pytest.mark.slow), "stamps"])
 @pytest.mark.parametrize("partition", ["original", "kmeans[k=4,embedder=image:pixels]"])
 def test_a_smoke_trial_on_real_shards(name: str, partition: str, tmp_path: Path) -> None:
     """Through the harness: a few steps of R&B on the data's own domains, and on clusters of what has none."""
