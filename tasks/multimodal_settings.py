@@ -187,7 +187,6 @@ def settings_of(config: MultimodalConfig, vocabulary: int) -> dict[str, Any]:
 def published(config: MultimodalConfig, preset: Preset) -> str | None:
     """The published fingerprint, where all settings that touch the data are those of the preset; else ``None``."""
     theirs = MultimodalConfig(**preset.settings)
-    names = ("path", "target", "holdout", "validation_images", "test_images", "framing", "shift", "image_size")
-    names += ("model", "context")
-    same = all(getattr(config, name) == getattr(theirs, name) for name in names)
+    data = ("path", "target", "holdout", "validation_images", "test_images", "framing", "shift", "image_size")
+    same = all(getattr(config, name) == getattr(theirs, name) for name in (*data, "model", "context"))
     return FINGERPRINTS.get(preset.name) if same else None
