@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,10 +67,11 @@ def groups(*keys: Sequence[str]) -> IntArray:
     n = len(keys[0])
     rows, columns, nodes = [], [], n
     for key in keys:
-        _, inverse = np.unique(np.asarray(key), return_inverse=True)
+        numbers: dict[str, int] = {}  # no array of strings: one long caption would widen every row
+        inverse = np.array([numbers.setdefault(value, len(numbers)) for value in key], dtype=np.int64)
         rows.append(np.arange(n))
         columns.append(inverse + nodes)
-        nodes += int(inverse.max()) + 1
+        nodes += len(numbers)
     left, right = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(nodes, nodes))
     return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)
@@ -104,11 +106,10 @@ def split_groups(group: IntArray, origins: Sequence[str], domains: IntArray, m: 
 
 def gather_small(names: Sequence[str], smallest: int) -> list[str]:
     """Domains of fewer than ``smallest`` images become one, called ``other``."""
-    values, inverse, counts = np.unique(np.asarray(names), return_inverse=True, return_counts=True)
-    if (counts < smallest).sum() < 2:  # a single small domain has no company
+    small = {name for name, count in Counter(names).items() if count < smallest}
+    if len(small) < 2:  # a single small domain has no company
         return list(names)
-    kept = np.where(counts < smallest, OTHER, values.astype(object))
-    return [str(name) for name in kept[inverse]]
+    return [OTHER if name in small else name for name in names]
 
 
 def check_domains(domains: Sequence[str], labels: IntArray, splits: IntArray) -> None:

@@ -69,15 +69,16 @@ class WebDataset(CaptionedSource):
         self._left_out.clear()
         self._samples = 0
         for shard in self.shards():
+            place = str(shard.resolve())
             for sample in _samples(shard):
                 self._samples += 1
                 lacking = "image" if sample.image is None else "caption" if not sample.caption else ""
                 if lacking:
                     self._left_out[f"no {lacking}"] += 1
                     continue
-                yield self._captioned(shard, sample)
+                yield self._captioned(shard, place, sample)
 
-    def _captioned(self, shard: Path, sample: _Sample) -> Captioned:
+    def _captioned(self, shard: Path, place: str, sample: _Sample) -> Captioned:
         assert sample.image is not None
         assert sample.caption is not None
         domain_field, class_field = self._fields
@@ -88,7 +89,7 @@ class WebDataset(CaptionedSource):
             origin=f"{shard.name}/{sample.key}",
             captions=(sample.caption,),
             caption=sample.caption,
-            file=str(shard.resolve()),
+            file=place,
             offset=offset,
             size=size,
             digest=digest,
