@@ -76,7 +76,7 @@ PRESETS: tuple[Preset, ...] = (
         name="nano",
         recipe=Recipe(steps=350, batch_size=16, learning_rate=4e-3),
         # A context this short would lose the beginning of most prompts, which is where they say what to do; so the
-        # inputs lose theirs instead. Longer rows for fewer examples learnt less in the same time.
+        # inputs lose theirs instead.
         settings={
             "definition": "short",
             "input_characters": 120,
