@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
+
 from tasks.base import SPLITS, Requirement, TaskError
 from tasks.cache import content_key
 from tasks.sources.pairs import Pair
@@ -23,7 +25,11 @@ PACKAGE, PIN = "reasoning-gym", "0.1.25"
 INSTALL = 'pip install -e ".[demo]" in the checkout'
 
 # Fingerprints of the corpus under each preset, made with the pinned version and tokenizers 0.23.3.
-FINGERPRINTS: dict[str, str] = {}
+FINGERPRINTS: dict[str, str] = {
+    "demo": "75f7ba4f8ad0dcb12278d8da8a66a0b2",
+    "nano": "e3373fb3c563a51c31e1848ba204a077",
+    "small": "dfe45faaf024dd4564f2dca0d438e128",
+}
 
 _PATIENCE = 20  # problems generated for each one wanted, before a skill counts as exhausted
 
@@ -43,6 +49,7 @@ class Problems(VerifiedSource):
         self._sizes = {"test": test, "validation": validation}
         self._problems, self._level = problems, level
         self.target = target or {skill.domain: skill.target for skill in SKILLS}
+        self._made: dict[str, Any] = {}
 
     def requirements(self) -> Sequence[Requirement]:
         """The library; any version will do, but only the pinned one makes the published problems."""
@@ -55,13 +62,14 @@ class Problems(VerifiedSource):
 
     def pairs(self) -> list[Pair]:
         """The problems of every skill: test, validation, training."""
-        return [pair for skill in SKILLS for pair in self._of(skill)]
+        with _numpy_state():
+            return [pair for skill in SKILLS for pair in self._of(skill)]
 
     def _of(self, skill: Skill) -> Iterator[Pair]:
         """A skill's problems. Raises :class:`TaskError` where its generator knows too few different ones."""
         wanted = {**self._sizes, "train": math.ceil(skill.share * self._problems)}
         total = sum(wanted.values())
-        entries = _generator(skill, self._level)
+        entries = self._entries(skill)
         seen: set[str] = set()
         splits = (split for split in reversed(SPLITS) for _ in range(wanted[split]))
         for index in range(_PATIENCE * total):
@@ -85,11 +93,17 @@ class Problems(VerifiedSource):
             "or the evaluation examples"
         )
 
+    def _entries(self, skill: Skill) -> Any:
+        """The skill's data set; kept, because some read a list of words when they are made."""
+        if skill.domain not in self._made:
+            self._made[skill.domain] = _generator(skill, self._level)
+        return self._made[skill.domain]
+
     def verify(self, pair: Pair, answer: str) -> float:
         """The library's own score of an answer, in [0, 1]; some of its verifiers give parts of a point."""
         skill = next(skill for skill in SKILLS if skill.domain == pair.domain)
-        entries = _generator(skill, self._level)
-        with contextlib.suppress(Exception):  # a verifier may trip over what a model writes
+        entries = self._entries(skill)
+        with _numpy_state(), contextlib.suppress(Exception):  # a verifier may trip over what a model writes
             return min(1.0, max(0.0, float(entries.score_answer(answer, entries[pair.about["index"]]))))
         return 0.0
 
@@ -103,6 +117,16 @@ class Problems(VerifiedSource):
             "level": self._level,
             "problems": self._problems,
         }
+
+
+@contextlib.contextmanager
+def _numpy_state() -> Iterator[None]:
+    """Some generators seed NumPy's global generator; it is given back as it was found."""
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _installed() -> str:
