@@ -48,7 +48,7 @@ class ReasoningConfig(AnswerConfig):
 PRESETS: tuple[Preset, ...] = (
     Preset(
         name="demo",
-        recipe=Recipe(steps=400, batch_size=16, learning_rate=5e-3, warmup=0.05),
+        recipe=Recipe(steps=300, batch_size=16, learning_rate=5e-3, warmup=0.05),
         settings={"problems": 8000, "layers": 2, "validation_examples": 50, "test_examples": 100},
         summary="seconds a trial on one core; shows how everything works, too short for conclusions",
     ),

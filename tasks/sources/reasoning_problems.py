@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -103,7 +104,8 @@ class Problems(VerifiedSource):
         """The library's own score of an answer, in [0, 1]; some of its verifiers give parts of a point."""
         skill = next(skill for skill in SKILLS if skill.domain == pair.domain)
         entries = self._entries(skill)
-        with _numpy_state(), contextlib.suppress(Exception):  # a verifier may trip over what a model writes
+        # A verifier may trip over what a model writes, or warn of it.
+        with _numpy_state(), contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             return min(1.0, max(0.0, float(entries.score_answer(answer, entries[pair.about["index"]]))))
         return 0.0
 
