@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks import decoder, pairs_data, tokenizer
-from tasks.answers_settings import ANSWER_METRICS, BYTES, AnswerConfig, model_requirement, target_shares
+from tasks.answers_settings import ANSWER_METRICS, BYTES, AnswerConfig
 from tasks.base import (
     SPLITS,
     Batch,
@@ -31,7 +31,9 @@ from tasks.base import (
     TaskError,
     TrainableTask,
 )
+from tasks.hugging_face import model_requirement, require_model
 from tasks.pairs_data import Rows
+from tasks.shares import target_shares
 from tasks.sources.pairs import PairSource
 from tasks.tokenizer import Vocabulary
 
@@ -70,6 +72,10 @@ class AnswerTask(TrainableTask):
     def open_source(self) -> PairSource:
         """The reader that the config names; quick. Raises :class:`TaskError` for a path that is no data."""
 
+    def data_requirements(self) -> Sequence[Requirement]:
+        """What the source needs, and what of it is there."""
+        return self.open_source().requirements()
+
     def published(self) -> str | None:
         """The fingerprint of the published corpus, where the config is that of a published one."""
         return None
@@ -84,11 +90,8 @@ class AnswerTask(TrainableTask):
 
     def requirements(self) -> Sequence[Requirement]:
         """What the source asks for, and the pretrained model if one is named."""
-        asked = getattr(self.open_source(), "requirements", None)
-        found = list(asked()) if asked is not None else []
-        if self.config.model:
-            found.append(model_requirement(self.config.model))
-        return found
+        found = self.data_requirements()
+        return [*found, model_requirement(self.config.model)] if self.config.model else found
 
     def load(self) -> Corpus:
         """The corpus; the first time it is read, split and tokenised, afterwards it comes from the cache.
@@ -98,6 +101,7 @@ class AnswerTask(TrainableTask):
         config = self.config
         source = self.open_source()
         if config.model:
+            require_model(config.model)
             vocabulary = tokenizer.pretrained(config.model)
             self._vocabulary = vocabulary
             identity = tokenizer.pretrained_identity(vocabulary)
@@ -115,7 +119,7 @@ class AnswerTask(TrainableTask):
             cache=self.cache,
         )
         self._rows = made
-        target = target_shares(config.target or source.target, made)
+        target = self._target(made, config.target or source.target)
         digest = hashlib.sha256(f"{made.fingerprint}{np.round(target, 9).tolist()}".encode())
         return Corpus(
             domains=made.domains,
@@ -128,6 +132,16 @@ class AnswerTask(TrainableTask):
             expected_fingerprint=self.published(),
             provenance=made.provenance,
         )
+
+    def _target(self, made: pairs_data.Prepared, wanted: Mapping[str, float] | None) -> FloatArray:
+        """[m] target shares: the wanted ones, or the test shares where the source gives them, or the train shares."""
+        shares = target_shares(wanted, made.domains, made.test_shares if made.given else made.train_shares)
+        for domain, share, tested in zip(made.domains, shares, made.test_shares, strict=True):
+            if share > 0 and tested == 0:
+                raise TaskError(
+                    f"target domain {domain!r} has no test pairs; give it some, or take it out of the target"
+                )
+        return shares
 
     def prepared(self) -> pairs_data.Prepared:
         """The tokenised source, loaded if it is not yet."""

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tasks.base import TaskError
+from tasks.hugging_face import quick
 
 
 def build(*, vocabulary: int, context: int, width: int, layers: int, heads: int, end: int, seed: int) -> nn.Module:
@@ -46,7 +47,7 @@ def pretrained(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     try:
-        with torch.random.fork_rng(devices=[]):
+        with quick(), torch.random.fork_rng(devices=[]):
             # The library takes fused attention where the model has it; GPT-Neo has not, and refuses to be told.
             model: nn.Module = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_cache=False)
     except Exception as error:  # many kinds, from missing files to network errors

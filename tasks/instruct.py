@@ -7,10 +7,8 @@ from typing import ClassVar
 
 from tasks import instruct_settings
 from tasks.answers import AnswerTask
-from tasks.answers_settings import model_requirement
-from tasks.base import Corpus, Metric, Preset, Requirement, TaskError
+from tasks.base import Metric, Preset, Requirement
 from tasks.instruct_settings import PRESETS, InstructConfig
-from tasks.sources import hub
 from tasks.sources.pairs import PairSource
 
 
@@ -41,16 +39,6 @@ class Instruct(AnswerTask):
         """The reader that path and format name."""
         return instruct_settings.open_source(self.config)
 
-    def load(self) -> Corpus:
-        """As for every task on pairs; a model that is neither here nor within reach is said at once."""
-        need = model_requirement(self.config.model) if self.config.model else None
-        if need is not None and not need.found and not hub.reachable():
-            raise TaskError(f"{need.what} is not here and the hub is out of reach; {need.remedy}")
-        return super().load()
-
-    def requirements(self) -> Sequence[Requirement]:
-        """The data, and the pretrained model if one is named."""
-        found = [instruct_settings.data_requirement(self.config)]
-        if self.config.model:
-            found.append(model_requirement(self.config.model))
-        return found
+    def data_requirements(self) -> Sequence[Requirement]:
+        """The data that path and format name, which may not be there."""
+        return [instruct_settings.data_requirement(self.config)]

@@ -10,15 +10,19 @@ from typing import Literal
 
 from tasks.answers_settings import AnswerConfig
 from tasks.base import Preset, Recipe, Requirement, TaskError
-from tasks.paper_presets import PAPER_DOLLY, PAPER_NATURAL_INSTRUCTIONS, PAPER_NATURAL_INSTRUCTIONS_OOD
+from tasks.paper_presets import PAPER_DOLLY, PAPER_NATURAL_INSTRUCTIONS, PAPER_NATURAL_INSTRUCTIONS_OOD, PAPER_S1
 from tasks.sources import dolly, hub, natural_instructions
 from tasks.sources.hub import Hub
 from tasks.sources.instructions import Table
 from tasks.sources.natural_instructions import Definition, HeldOut, NaturalInstructions, Weigh
 from tasks.sources.pairs import PairSource
 from tasks.sources.records import JsonLines, Records, json_lines
+from tasks.sources.traces import Traces
 
-Format = Literal["auto", "dolly", "natural-instructions", "jsonl"]
+Format = Literal["auto", "dolly", "natural-instructions", "traces", "jsonl"]
+
+
+TRACES_PLACE = "data/s1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +31,9 @@ class InstructConfig(AnswerConfig):
 
     path: ``databricks-dolly-15k.jsonl`` or its folder, a clone of allenai/natural-instructions, a sample of its first
     release, any ``.jsonl``/``.jsonl.gz`` file, or ``hub:owner/name``. Empty: the place where the format's data is
-    looked for, ``data/dolly/databricks-dolly-15k.jsonl`` (else the hub) or ``data/natural-instructions``.
-    format: ``dolly``, ``natural-instructions``, ``jsonl`` (named fields, by default Alpaca's), or ``auto``: by layout.
+    looked for, ``data/dolly/databricks-dolly-15k.jsonl`` (else the hub), ``data/natural-instructions`` or ``data/s1``.
+    format: ``dolly``, ``natural-instructions``, ``traces`` (questions, trajectories of thought and answers, in the
+    columns of s1K), ``jsonl`` (named fields, by default Alpaca's), or ``auto``: by layout.
     domain: what a domain is. Natural Instructions: ``category`` (release 2), ``source`` (release 1's default) or
     ``task``; else a field's name, by default ``category`` in Dolly and ``domain`` in other files.
     held_out: ``examples`` of the training tasks, or ``tasks``, the benchmark's own test tasks.
@@ -89,6 +94,7 @@ PRESETS: tuple[Preset, ...] = (
     PAPER_DOLLY,
     PAPER_NATURAL_INSTRUCTIONS,
     PAPER_NATURAL_INSTRUCTIONS_OOD,
+    PAPER_S1,
 )
 
 
@@ -114,6 +120,8 @@ def open_source(config: InstructConfig) -> PairSource:
         domain = config.domain or "category"
         place = dolly.PLACE
         return dolly.Dolly(_records(where, place), domain=domain, portions=config.portions, portion=config.portion)
+    if kind == "traces":
+        return Traces(Path(where), fields={"domain": config.domain})
     if kind == "natural-instructions":
         return _hub_instructions(config, where)
     return Table(
@@ -163,6 +171,8 @@ def _located(config: InstructConfig) -> tuple[str, Format]:
     path = Path(config.path).expanduser()
     if not path.exists():
         raise TaskError(f"path={config.path}: no such file or folder; {remedy(config.format)}")
+    if config.format == "traces":
+        return str(path), "traces"
     if path.is_dir():
         if (path / dolly.FILE).is_file() and config.format in ("auto", "dolly"):
             return str(path / dolly.FILE), "dolly"
@@ -181,6 +191,8 @@ def _default_place(kind: Format) -> tuple[str, Format]:
         return dolly.PLACE if Path(dolly.PLACE).is_file() else dolly.HUB, kind
     if kind == "natural-instructions" and Path(natural_instructions.PLACE).is_dir():
         return natural_instructions.PLACE, kind
+    if kind == "traces" and Path(TRACES_PLACE).exists():
+        return TRACES_PLACE, kind
     raise TaskError(f"{_TITLES[kind]} not found; {remedy(kind)}")
 
 
@@ -188,6 +200,7 @@ _TITLES: dict[Format, str] = {
     "auto": "instruct brings no data of its own:",
     "dolly": f"{dolly.PLACE}",
     "natural-instructions": f"{natural_instructions.PLACE}",
+    "traces": TRACES_PLACE,
     "jsonl": "data",
 }
 
@@ -204,6 +217,11 @@ def remedy(kind: Format) -> str:
             f"git clone --depth 1 https://github.com/{natural_instructions.REPOSITORY} {natural_instructions.PLACE}, "
             "or pass instruct[path=FOLDER]"
         )
+    if kind == "traces":
+        return (
+            f"put the rows of S1-59K, .jsonl or .parquet files with question, reasoning, answer and domain, into "
+            f"{TRACES_PLACE}, or pass instruct[path=FOLDER]"
+        )
     return "pass instruct[path=FILE.jsonl] with instruction, input, output and domain on every line"
 
 
@@ -214,7 +232,8 @@ def data_requirement(config: InstructConfig) -> Requirement:
     except TaskError:
         where, kind = "", config.format
     found = hub.cached(where) if where.startswith(hub.PREFIX) else where
-    name = config.path or {"dolly": dolly.PLACE, "natural-instructions": natural_instructions.PLACE}.get(kind, "data")
+    places = {"dolly": dolly.PLACE, "natural-instructions": natural_instructions.PLACE, "traces": TRACES_PLACE}
+    name = config.path or places.get(kind, "data")
     return Requirement(
         what=f"data {name}",
         found=found,

@@ -19,7 +19,6 @@ from tasks.base import (
     Batch,
     Corpus,
     Embeddings,
-    FloatArray,
     IntArray,
     Losses,
     Metric,
@@ -34,6 +33,7 @@ from tasks.clip_corpus import Prepared
 from tasks.clip_tokens import Vocabulary
 from tasks.images import Images, shifted
 from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
+from tasks.shares import target_shares
 from tasks.sources.webdataset import find_shards
 
 _EVALUATION_BATCH = 256
@@ -138,15 +138,15 @@ class Multimodal(TrainableTask):
         labels = {split: made.pairs[split].domain for split in SPLITS}
         counts = np.bincount(labels["train"], minlength=len(made.domains))
         train_shares = counts / counts.sum()
-        target_shares = _target(source.target, made.domains, train_shares)
-        about = [made.fingerprint, size, config.framing, config.shift, np.round(target_shares, 9).tolist()]
+        target = target_shares(source.target, made.domains, train_shares)
+        about = [made.fingerprint, size, config.framing, config.shift, np.round(target, 9).tolist()]
         return Corpus(
             domains=made.domains,
             labels=labels,
             units={split: np.ones(len(labels[split]), dtype=np.int64) for split in SPLITS},
             examples=made.pairs,
             train_shares=train_shares,
-            target_shares=target_shares,
+            target_shares=target,
             fingerprint=hashlib.sha256(repr(about).encode()).hexdigest()[:32],
             expected_fingerprint=published(config, self.preset),
             provenance=made.provenance,
@@ -278,16 +278,3 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_shares: FloatArray) -> FloatArray:
-    """[m] target shares on the domains: the wanted ones, checked, or the train shares."""
-    if wanted is None:
-        return train_shares.copy()
-    unknown = sorted(set(wanted) - set(domains))
-    if unknown:
-        raise TaskError(f"target names unknown domain {unknown[0]!r}; the domains are {', '.join(domains)}")
-    shares = np.array([wanted.get(domain, 0.0) for domain in domains], dtype=np.float64)
-    if not np.all(np.isfinite(shares)) or shares.min() < 0 or abs(shares.sum() - 1) > 1e-3:
-        raise TaskError(f"target shares must be non-negative and sum to 1; they sum to {shares.sum():.6g}")
-    return shares / shares.sum()

@@ -74,13 +74,11 @@ PAPER_S1 = Preset(
     # Tables 5 and 7: Qwen2-0.5B, context 8192, batch 4, 1e-5, 500 steps, judged by the loss. The split is not given.
     recipe=_recipe(steps=500, batch_size=4, learning_rate=1e-5),
     settings={
-        "path": "data/s1",
         "format": "traces",
         "model": "Qwen/Qwen2-0.5B",
         "context": 8192,
         "validation_examples": ALL,
         "test_examples": ALL,
-        "verified_examples": 1,  # the paper generates no answers, and at this length they are dear
     },
     summary="R&B's S1-59K reasoning traces, Qwen2-0.5B at 8192 tokens; meant for a large GPU",
 )

@@ -20,16 +20,18 @@ from tasks.base import (
     Batch,
     Corpus,
     Embeddings,
-    FloatArray,
     IntArray,
     Losses,
     Metric,
     Preset,
+    Requirement,
     Scores,
     TaskError,
     TrainableTask,
 )
-from tasks.text_settings import PRESETS, TextConfig, open_source, published
+from tasks.hugging_face import model_requirement, require_model
+from tasks.shares import target_shares
+from tasks.text_settings import PRESETS, TextConfig, open_source, published, source_requirements
 from tasks.tokenizer import Vocabulary
 
 _EVALUATION_TOKENS = 8192  # tokens in one evaluation batch
@@ -65,6 +67,11 @@ class Text(TrainableTask):
 
     # Data
 
+    def requirements(self) -> Sequence[Requirement]:
+        """The packages of the embedded corpus, or the user's data, and the pretrained model if one is named."""
+        found = source_requirements(self.config)
+        return [*found, model_requirement(self.config.model)] if self.config.model else found
+
     def load(self) -> Corpus:
         """The corpus; the first time it is read, deduplicated, split and tokenised, afterwards it comes from the cache.
 
@@ -73,6 +80,7 @@ class Text(TrainableTask):
         config = self.config
         source = open_source(config)
         if config.model:
+            require_model(config.model)
             vocabulary = tokenizer.pretrained(config.model)
             self._vocabulary = vocabulary
             identity = tokenizer.pretrained_identity(vocabulary)
@@ -91,15 +99,15 @@ class Text(TrainableTask):
         self._windows = made
         counts = np.bincount(made.labels["train"], minlength=len(made.domains))
         train_shares = counts / counts.sum()
-        target_shares = _target(source.target, made.domains, train_shares)
-        digest = hashlib.sha256(f"{made.fingerprint}{np.round(target_shares, 9).tolist()}".encode())
+        target = target_shares(source.target, made.domains, train_shares)
+        digest = hashlib.sha256(f"{made.fingerprint}{np.round(target, 9).tolist()}".encode())
         return Corpus(
             domains=made.domains,
             labels=made.labels,
             units={split: np.full(len(made.labels[split]), config.context, dtype=np.int64) for split in SPLITS},
             examples=made.tokens,
             train_shares=train_shares,
-            target_shares=target_shares,
+            target_shares=target,
             fingerprint=digest.hexdigest()[:32],
             expected_fingerprint=published(config, self.preset),
             provenance=made.provenance,
@@ -205,16 +213,3 @@ def _losses(logits: Tensor, tokens: Tensor) -> Tensor:
     """[B, T] float32 losses in nats."""
     targets = tokens[:, 1:]
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-
-
-def _target(wanted: Mapping[str, float] | None, domains: Sequence[str], train_shares: FloatArray) -> FloatArray:
-    """[m] target shares on the domains: the wanted ones, checked, or the train shares."""
-    if wanted is None:
-        return train_shares.copy()
-    unknown = sorted(set(wanted) - set(domains))
-    if unknown:
-        raise TaskError(f"target names unknown domain {unknown[0]!r}; the domains are {', '.join(domains)}")
-    shares = np.array([wanted.get(domain, 0.0) for domain in domains], dtype=np.float64)
-    if not np.all(np.isfinite(shares)) or shares.min() < 0 or abs(shares.sum() - 1) > 1e-3:
-        raise TaskError(f"target shares must be non-negative and sum to 1; they sum to {shares.sum():.6g}")
-    return shares / shares.sum()

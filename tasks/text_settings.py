@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.base import Preset, Recipe, TaskError
+from tasks.base import Preset, Recipe, Requirement, TaskError
+from tasks.sources import packages
 from tasks.sources.base import Source
 from tasks.sources.embedded import Embedded
 from tasks.sources.folder import Folder
@@ -114,6 +115,17 @@ def open_source(config: TextConfig) -> Source:
         target=target,
         portion=config.portion,
     )
+
+
+def source_requirements(config: TextConfig) -> list[Requirement]:
+    """The packages of the embedded corpus, or the path of a user's data, and what of it is there."""
+    if config.path:
+        found = config.path if Path(config.path).expanduser().exists() else ""
+        return [Requirement(what=f"data {config.path}", found=found, remedy="path= a folder or a .jsonl[.gz] file")]
+    return [
+        Requirement(what=f"{name} {pin}", found=packages.installed(name), remedy=packages.INSTALL)
+        for name, pin in packages.PINS.items()
+    ]
 
 
 def published(config: TextConfig, preset: Preset) -> str | None:

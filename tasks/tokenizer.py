@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tasks.base import TaskError
 from tasks.cache import atomic_path
+from tasks.hugging_face import quick
 
 END = "<|end|>"
 _CHUNK = 512  # documents encoded at once: bounds the memory of the encodings
@@ -92,7 +93,8 @@ def pretrained(model: str) -> Vocabulary:
     from transformers import AutoTokenizer
 
     try:
-        fast = AutoTokenizer.from_pretrained(model)
+        with quick():
+            fast = AutoTokenizer.from_pretrained(model)
     except Exception as error:  # many kinds, from missing files to network errors
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskError(f"cannot load the tokenizer of model {model!r}: {reason[0]}") from None

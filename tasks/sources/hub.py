@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tasks.base import TaskError
 from tasks.cache import content_key
+from tasks.hugging_face import quick
 from tasks.sources.records import Record, Records
 
 PREFIX = "hub:"
-_REACH = 3.0  # seconds after which the hub counts as out of reach
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
 
@@ -80,42 +76,6 @@ class Hub(Records):
             "configuration": self._configuration,
             "revision": self._revision,
         }
-
-
-@contextmanager
-def quick() -> Iterator[bool]:
-    """Puts the Hugging Face libraries into their offline mode for the block if the hub does not answer in seconds.
-
-    Left to themselves they try for half a minute, file by file, before they look into their caches. Gives whether the
-    hub answers.
-    """
-    import huggingface_hub
-
-    switches: list[Any] = [huggingface_hub.constants]
-    if "datasets" in sys.modules:
-        switches.append(sys.modules["datasets"].config)
-    before = [owner.HF_HUB_OFFLINE for owner in switches]
-    online = not any(before) and reachable()
-    for owner in switches:
-        owner.HF_HUB_OFFLINE = not online
-    try:
-        yield online
-    finally:
-        for owner, value in zip(switches, before, strict=True):
-            owner.HF_HUB_OFFLINE = value
-
-
-def reachable() -> bool:
-    """Whether the hub's address answers; taken for granted behind a proxy."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_REACH).close()
-    except OSError:
-        return False
-    return True
 
 
 def cached(name: str) -> str:

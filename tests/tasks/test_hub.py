@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks import hugging_face
 from tasks.base import TaskError
 from tasks.sources import hub
 from tasks.sources.hub import Hub
@@ -51,7 +52,7 @@ def test_rows_of_the_hub_keep_the_publishers_splits_only_where_there_are_all_thr
         rows = [{"instruction": str(n), "output": "x", "domain": "d"} for n in range(4)]
         return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in splits})
 
-    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(hugging_face, "reachable", lambda: True)
     seen: list[tuple[Any, ...]] = []
 
     def load(loaded: Any) -> Any:

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.experiment import plain
+from tasks import hugging_face
 from tasks.base import SPLITS, TaskError
 from tasks.instruct import Instruct
-from tasks.sources import hub
 
 from .conftest import write_jsonl
 from .test_instruct_sources import WORDS, phrase, skill, write_release_2
@@ -226,7 +226,7 @@ def test_needs_are_said_without_reading_anything(
 
 
 def test_a_model_out_of_reach_is_said_at_once(make: MakeInstruct, dolly: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr(hugging_face, "reachable", lambda: False)
     with pytest.raises(TaskError, match=r"model nobody/no-model is not here and the hub is out of reach; hf download"):
         make(path=str(dolly), model="nobody/no-model").load()
 
