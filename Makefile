@@ -8,7 +8,7 @@ BOARDS := $(RUN)/leaderboards
 .PHONY: help demo test test-fast lint bench leaderboards clean
 
 help:
-	@echo "make demo          train a small model on real text under several mixers and print a leaderboard"
+	@echo "make demo          train small models on text, reasoning and images under four mixers and print leaderboards"
 	@echo "make test          linters, type checker, import contracts, every test, every published table"
 	@echo "make test-fast     the same without the slow tests"
 	@echo "make bench         speed: a bare loop, the harness, R&B's signal against the number of domains"
@@ -25,9 +25,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/ready
 	$(BIN)/harness run demo.yaml --out $(RUN)
-	$(BIN)/harness leaderboard $(RUN) --out $(BOARDS) --name demo --title "Demo: text, two seeds"
+	$(BIN)/harness leaderboard $(RUN) --out $(BOARDS) --name demo --title "Demo: three tasks, two seeds"
 	@echo
-	@echo "Look at $(BOARDS)/demo/README.md for the tables and at $(BOARDS)/demo/figures/ for the pictures."
+	@echo "Where to look:"
+	@echo "  $(BOARDS)/demo/README.md    the tables: what each mixer gained, what it cost, what two seeds cannot tell"
+	@echo "  $(BOARDS)/demo/figures/     quality against cost, and how each mixture moved during training"
+	@echo "  leaderboards/               the same tasks at a larger scale with more seeds, and what they show"
+	@echo "  $(BIN)/harness compare $(RUN) --baseline natural"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

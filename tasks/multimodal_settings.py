@@ -85,6 +85,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         name="demo",
         recipe=Recipe(steps=100, batch_size=64, learning_rate=1e-3, weight_decay=0.2, betas=(0.9, 0.98)),
+        settings={"embedder": "caption"},  # images take the default embedder a minute
         summary="seconds a trial on one core; shows how everything works, too short for conclusions",
     ),
     Preset(
