@@ -17,10 +17,13 @@ def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str,
 
     The original domains are used whatever the partition, so that all trials are judged alike. Macro and worst are
     over the original domains that have test examples. A baseline (the best constant answer, chance) is aggregated in
-    the same way, where the task gives one.
+    the same way, where the task gives one. A metric that ranks nothing and counts no example of this data (classes that
+    it does not have) is left out.
     """
     result: dict[str, Any] = {}
     for metric in task.metrics:
+        if not metric.primary and not np.any(scores.sums[metric.name][1]):
+            continue
         values = scores.by_domain(metric.name, len(corpus.domains))
         known = np.isfinite(values)
         lacking = [

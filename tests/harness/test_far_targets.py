@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,12 @@ from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.prepare import prepare
 from harness.registry import Registry
+from harness.results import metrics_of
 from harness.store import RunFolder
 from harness.trial import run_trial
 from mixers.base import MixerError, Purchases
 from mixers.regroup.base import Grouping, Partition
+from tasks.base import TaskError
 from tests.harness.conftest import FILES, PLUGINS
 
 
@@ -98,6 +102,17 @@ def test_the_baseline_of_a_metric_is_aggregated_like_the_metric(run):
     assert baseline["by_domain"] == pytest.approx({"add-two": 1 / 16, "double": 1 / 8, "noise": 1 / 16})
     assert baseline["target"] == baseline["macro"] == pytest.approx((1 / 16 + 1 / 8 + 1 / 16) / 3)
     assert "baseline" not in metrics["loss"]
+
+
+def test_a_metric_that_counts_no_example_is_left_out(spec_of, registry, tmp_path):
+    ready = prepare(spec_of(), registry, tmp_path)
+    scores = ready.task.evaluate(ready.build_model(), ready.corpus, "test", device=ready.device, dtype=ready.dtype)
+    nothing = np.zeros(len(scores.domains))
+    empty = replace(scores, sums=scores.sums | {"accuracy": (nothing, nothing)})
+    assert list(metrics_of(ready.task, ready.corpus, empty)) == ["loss"]
+    primary = replace(scores, sums=scores.sums | {"loss": (nothing, nothing)})
+    with pytest.raises(TaskError, match="loss of target domain double is no number"):
+        metrics_of(ready.task, ready.corpus, primary)
 
 
 def test_a_partition_with_labels_outside_its_targets_is_refused():
