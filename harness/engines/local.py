@@ -14,7 +14,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from harness.errors import UserError
-from harness.heartbeat import Heartbeat
+from harness.heartbeat import Heartbeat, end_with_parent
 from harness.registry import Registry
 from harness.spec import TrialSpec
 from harness.store import RunFolder
@@ -39,11 +39,13 @@ def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], check
 
 
 def prepare_worker() -> None:
-    """Leave Ctrl-C to the run, which ends its workers itself; keep library chatter off the terminal.
+    """Leave Ctrl-C to the run, which ends its workers itself, and end with it when it is killed; keep library chatter
+    off the terminal.
 
     The slow imports happen here, so that a trial's time limit does not pay for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # The library's import is most of a task's first second. Tasks import it lazily, where they build a model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -161,3 +162,38 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path):
     assert done.returncode == 2
     assert "another run is at work" in done.stderr
     assert not (out / "rows").exists(), "nothing half-written"
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            if f"PPid:\t{parent}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return found
+
+
+def _alive(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks processes up in /proc")
+def test_workers_end_with_the_run_that_started_them(tmp_path: Path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        _command(out, "--mixers", "hangs,natural", "--seeds", "1", "--no-timing", "--workers", "2"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment(tmp_path), start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(out.glob("rows/*natural*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = _children(process.pid)
+    assert len(workers) >= 2
+    process.terminate()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_alive, workers)), "nobody hangs on after the run"
