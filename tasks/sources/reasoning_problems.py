@@ -17,18 +17,19 @@ import numpy as np
 
 from tasks.base import SPLITS, Requirement, TaskError
 from tasks.cache import content_key
+from tasks.sources.base import stable_rank
 from tasks.sources.pairs import Pair
 from tasks.sources.reasoning_skills import SKILLS, Skill
 from tasks.sources.verified import VerifiedSource
 
-LAYOUT = 1  # raise when the way from problems to pairs changes, so that caches of the old way are not used
+LAYOUT = 2  # raise when the way from problems to pairs changes, so that caches of the old way are not used
 PACKAGE, PIN = "reasoning-gym", "0.1.25"
 INSTALL = 'pip install -e ".[demo]" in the checkout'
 
 # Fingerprints of the corpus under each preset, made with the pinned version and tokenizers 0.23.3.
 FINGERPRINTS: dict[str, str] = {
-    "demo": "0259e6fee1b78fb1140d843eac84ebdf",
-    "nano": "8f1b98bb6414a075829f4b2cef0435c5",
+    "demo": "3f56a09d2d16254b80a9c80ce66a1519",
+    "nano": "542148dc1f5c936592bc1406f0fe767f",
     "small": "d29c92a8fe4a1bbd70249aad2ccdb34d",
 }
 
@@ -39,9 +40,9 @@ class Problems(VerifiedSource):
     """Generated problems, the same on every machine: seeds are fixed, and no problem is in two splits.
 
     problems: training problems of all skills together, cut by the skills' shares. level: ``short`` or ``long``.
-    validation, test: problems a skill. Each skill's generator is run once, and every problem whose text is new goes
-    to test until that is full, then to validation, then to training: more training problems leave the others as
-    they are.
+    validation, test: problems a skill. A skill's generator is run until it has made as many different problems as are
+    wanted; those whose texts have the smallest hashes are the test, the next ones the validation problems. (By order
+    of appearance the frequent problems of a small space would come first and make test another kind than training.)
     """
 
     def __init__(
@@ -67,30 +68,32 @@ class Problems(VerifiedSource):
             return [pair for skill in SKILLS for pair in self._of(skill)]
 
     def _of(self, skill: Skill) -> Iterator[Pair]:
-        """A skill's problems. Raises :class:`TaskError` where its generator knows too few different ones."""
+        """A skill's problems, split by split."""
         wanted = {**self._sizes, "train": math.ceil(skill.share * self._problems)}
-        total = sum(wanted.values())
-        entries = self._entries(skill)
-        seen: set[str] = set()
+        found = self._different(skill, sum(wanted.values()))
         splits = (split for split in reversed(SPLITS) for _ in range(wanted[split]))
-        for index in range(_PATIENCE * total):
-            entry = entries[index]
-            prompt = skill.restate(entry)
-            if prompt in seen:
-                continue
-            seen.add(prompt)
+        for prompt in sorted(found, key=stable_rank):
+            index, answer = found[prompt]
             yield Pair(
                 domain=skill.domain,
                 origin=f"{skill.domain} {index}",
                 prompt=prompt,
-                answer=str(entry["answer"]),
+                answer=answer,
                 split=next(splits),
                 about={"index": index},
             )
-            if len(seen) == total:
-                return
+
+    def _different(self, skill: Skill, total: int) -> dict[str, tuple[int, str]]:
+        """Prompt -> (index, answer) of so many different problems. Raises :class:`TaskError` where there are fewer."""
+        entries = self._entries(skill)
+        found: dict[str, tuple[int, str]] = {}
+        for index in range(_PATIENCE * total):
+            entry = entries[index]
+            found.setdefault(skill.restate(entry), (index, str(entry["answer"])))
+            if len(found) == total:
+                return found
         raise TaskError(
-            f"{skill.domain} knows only {len(seen)} different problems, {total} are wanted; lower problems, "
+            f"{skill.domain} knows only {len(found)} different problems, {total} are wanted; lower problems, "
             "or the evaluation examples"
         )
 
