@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base import SPLITS, IntArray, TaskError
+from tasks.base import SPLITS, FloatArray, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.clip_tokens import Tokens, Vocabulary
 from tasks.images import Places
 from tasks.sources.captioned import (
     SPLIT_SEED,
+    Captioned,
     CaptionedSource,
     check_domains,
     gather_small,
@@ -26,27 +27,36 @@ from tasks.sources.captioned import (
     split_groups,
 )
 
-LAYOUT = 1  # raise when the way from images to a corpus changes, so that caches of the old way are not used
+LAYOUT = 2  # raise when the way from images to a corpus changes, so that caches of the old way are not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
     """One split's examples. tokens: [n, context]; image: [n] index into the images; label: [n] class, -1: none.
 
-    text, ends: the captions as UTF-8 one after the other, and where each ends.
+    weight: [n] what an example counts for in judgement: one by the number of the split's pairs of its origin, so that
+    an origin counts once however many versions of it there are.
     """
 
     tokens: Tokens
     image: IntArray
     label: IntArray
     domain: IntArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captions:
+    """The caption that every image is judged on. text: UTF-8, one after the other; ends: [images] where each ends."""
+
     text: npt.NDArray[np.uint8]
     ends: IntArray
 
-    def captions(self) -> list[str]:
-        """[n] captions."""
-        raw, ends = self.text.tobytes(), self.ends.tolist()
-        return [raw[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    def of(self, images: IntArray) -> list[str]:
+        """The captions of these images."""
+        starts = np.concatenate([[0], self.ends[:-1]])
+        places = zip(starts[images].tolist(), self.ends[images].tolist(), strict=True)
+        return [self.text[a:b].tobytes().decode() for a, b in places]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,7 @@ class Prepared:
     domains: tuple[str, ...]
     pairs: Mapping[str, Pairs]
     places: Places
+    captions: Captions
     classes: tuple[str, ...]
     kept: Tokens | None
     fingerprint: str
@@ -76,9 +87,9 @@ def prepare(
 ) -> Prepared:
     """The corpus of a source, from the cache where it lies there.
 
-    tokenizer: of all token ids; compact: keep only those of training captions. identity: what else decides the tokens.
-    holdout: share of every domain's images for validation and as much for test. limits: most images a domain, for
-    ``validation`` and ``test``; 0: all. About 250 bytes a pair are held in memory, while preparing about 2 kB, and no
+    tokenizer: of all token ids; compact: keep only those of the captions, of all splits. identity: what else
+    decides the tokens. holdout: share of every domain's images for validation and as much for test. limits: most images
+    a domain, for ``validation`` and ``test``; 0: all. About 250 bytes a pair are held in memory, while preparing about 2 kB, and no
     image.
     """
     settings = (SPLIT_SEED, list(identity), compact, holdout, smallest_domain, dict(limits))
@@ -89,13 +100,14 @@ def prepare(
         stored = _make(source, tokenizer, compact, holdout, smallest_domain, limits)
         save_arrays(path, **stored)
     about = json.loads(str(stored["about"]))
-    names = ("tokens", "image", "label", "domain", "text", "ends")
+    names = ("tokens", "image", "label", "domain", "weight")
     return Prepared(
         domains=tuple(about["domains"]),
         pairs={split: Pairs(**{name: stored[f"{split}_{name}"] for name in names}) for split in SPLITS},
         places=Places(
             files=tuple(about["files"]), file=stored["in_file"], offset=stored["offset"], size=stored["size"]
         ),
+        captions=Captions(text=stored["text"], ends=stored["ends"]),
         classes=tuple(about["classes"]),
         kept=stored["kept"] if compact else None,
         fingerprint=about["fingerprint"],
@@ -125,6 +137,7 @@ def _make(
     splits = split_groups(group, [item.origin for item in found], labels, len(domains), holdout)
     check_domains(domains, labels, splits)
 
+    held = {found[i].caption.lower() for i in np.flatnonzero(splits > 0)}
     rows: dict[str, list[tuple[int, str]]] = {}
     for index, split in enumerate(SPLITS):
         chosen = np.flatnonzero(splits == index)
@@ -133,22 +146,25 @@ def _make(
         rows[split] = [
             (int(i), caption)
             for i in chosen
-            for caption in (found[i].captions if split == "train" else (found[i].caption,))
+            for caption in (_trained_on(found[i], held) if split == "train" else (found[i].caption,))
         ]
     ids = {split: tokenizer.full([text for _, text in pairs]) for split, pairs in rows.items()}
-    vocabulary = tokenizer.compact(ids["train"]) if compact else tokenizer
-    arrays: dict[str, Any] = {}
+    vocabulary = tokenizer.compact(np.concatenate([*ids.values()])) if compact else tokenizer
+    texts = [item.caption.encode() for item in found]
+    arrays: dict[str, Any] = {
+        "text": np.frombuffer(b"".join(texts), dtype=np.uint8),
+        "ends": np.cumsum([len(text) for text in texts]),
+    }
+    _, origins = _numbered([item.origin for item in found])
     for split, pairs in rows.items():
         image = np.array([i for i, _ in pairs], dtype=np.int64)
-        texts = [text.encode() for _, text in pairs]
         tokens = vocabulary.renumbered(ids[split])
         arrays |= {
             f"{split}_tokens": tokens.astype(np.uint16 if tokens.max(initial=0) < 65_536 else np.int32),
             f"{split}_image": image,
             f"{split}_label": np.array([number.get(found[i].label, -1) for i in image], dtype=np.int64),
             f"{split}_domain": labels[image],
-            f"{split}_text": np.frombuffer(b"".join(texts), dtype=np.uint8),
-            f"{split}_ends": np.cumsum([len(text) for text in texts]),
+            f"{split}_weight": 1 / np.bincount(origins[image])[origins[image]],
         }
     files, file = _numbered([item.file for item in found])
     about = {
@@ -171,6 +187,14 @@ def _make(
         "kept": vocabulary.kept if vocabulary.kept is not None else np.zeros(0, dtype=np.int64),
         "about": np.array(json.dumps(about, sort_keys=True)),
     }
+
+
+def _trained_on(item: Captioned, held: set[str]) -> Iterable[str]:
+    """A training image's captions without those that a held-out image is judged on: two things may share a name.
+
+    Where none is left the image trains on its own judged caption, which no held-out image has.
+    """
+    return [caption for caption in item.captions if caption.lower() not in held] or (item.caption,)
 
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], IntArray]:
@@ -198,7 +222,7 @@ def _fingerprint(
         total.update(digest.encode())
     total.update(np.ascontiguousarray(splits, dtype="<i8").tobytes())
     for name in sorted(arrays):
-        values = np.ascontiguousarray(arrays[name], dtype="<i8")
+        values = np.ascontiguousarray(arrays[name], dtype="<f8" if arrays[name].dtype.kind == "f" else "<i8")
         total.update(f"{name}{values.shape}".encode())
         total.update(values.tobytes())
     return total.hexdigest()[:32]

@@ -1,4 +1,7 @@
-"""Retrieval and zero-shot classification, as sums per example."""
+"""Retrieval and zero-shot classification, as sums per example.
+
+Everywhere ``weight`` is [n], what an example counts for: it multiplies numerators and denominators.
+"""
 
 from __future__ import annotations
 
@@ -32,34 +35,32 @@ def ranks_and_losses(queries: Tensor, answers: Tensor, scale: Tensor) -> tuple[F
     return torch.cat(ranks).cpu().numpy(), torch.cat(losses).cpu().numpy()
 
 
-def retrieval(images: Tensor, texts: Tensor, scale: Tensor) -> Sums:
-    """The retrieval metrics' sums among all n pairs of a split; images, texts: [n, d] of length one."""
-    n = len(images)
+def retrieval(images: Tensor, texts: Tensor, scale: Tensor, weight: FloatArray) -> Sums:
+    """The retrieval metrics' sums; images, texts: [n, d] of length one. All n are candidates, whatever they weigh."""
     by_image, image_losses = ranks_and_losses(images, texts, scale)
     by_text, text_losses = ranks_and_losses(texts, images, scale)
-    ones = np.ones(n)
-    sums: Sums = {
-        "mean_reciprocal_rank": ((1 / by_image + 1 / by_text) / 2, ones),
-        "loss": ((image_losses + text_losses) / 2, ones),
+    values = {
+        "mean_reciprocal_rank": (1 / by_image + 1 / by_text) / 2,
+        "loss": (image_losses + text_losses) / 2,
     }
     for k in (1, 5):
-        sums[f"i2t_recall_at_{k}"] = ((by_image <= k).astype(np.float64), ones)
-        sums[f"t2i_recall_at_{k}"] = ((by_text <= k).astype(np.float64), ones)
-    return sums
+        values[f"i2t_recall_at_{k}"] = (by_image <= k).astype(np.float64)
+        values[f"t2i_recall_at_{k}"] = (by_text <= k).astype(np.float64)
+    return {name: (value * weight, weight) for name, value in values.items()}
 
 
-def chance(n: int) -> Sums:
+def chance(weight: FloatArray) -> Sums:
     """What a random order of n candidates reaches on average, and the loss of equal probabilities."""
-    ones = np.ones(n)
+    n = len(weight)
     values: Mapping[str, float] = {
         "mean_reciprocal_rank": float((1 / np.arange(1, n + 1)).mean()),
         "loss": float(np.log(n)),
         **{f"{way}_recall_at_{k}": min(k, n) / n for way in ("i2t", "t2i") for k in (1, 5)},
     }
-    return {name: (value * ones, ones) for name, value in values.items()}
+    return {name: (value * weight, weight) for name, value in values.items()}
 
 
-def classified(images: Tensor, prompts: Tensor, classes: IntArray) -> tuple[FloatArray, FloatArray]:
+def classified(images: Tensor, prompts: Tensor, classes: IntArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Zero-shot accuracy's sums; an image without a class (-1) is left out.
 
     images: [n, d]; prompts: [classes, templates, d], both of length one; a class stands at the mean of its prompts,
@@ -67,11 +68,23 @@ def classified(images: Tensor, prompts: Tensor, classes: IntArray) -> tuple[Floa
     """
     centres = torch.nn.functional.normalize(prompts.float().mean(1), dim=-1)
     found = (images.float() @ centres.t()).argmax(1).cpu().numpy()
-    counted = classes >= 0
-    return ((found == classes) & counted).astype(np.float64), counted.astype(np.float64)
+    counted = weight * (classes >= 0)
+    return (found == classes) * counted, counted
 
 
-def constant(answer: int, classes: IntArray) -> tuple[FloatArray, FloatArray]:
+def constant(answer: int, classes: IntArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The same for one answer to every image."""
-    counted = classes >= 0
-    return (classes == answer).astype(np.float64), counted.astype(np.float64)
+    counted = weight * (classes >= 0)
+    return (classes == answer) * counted, counted
+
+
+def best_constant(classes: IntArray, domains: IntArray, weight: FloatArray, target: FloatArray) -> int:
+    """The class whose constant answer scores best on these (training) images under the target shares; 0 without any.
+
+    A domain's score is the weighted share of its classified images, and the domains are averaged by ``target`` [m], as
+    in judgement. So a class that many images have loses to one of a domain that the target asks for.
+    """
+    counted = weight * (classes >= 0)
+    of_domain = np.bincount(domains, weights=counted, minlength=len(target))[domains]
+    share = np.divide(target[domains] * counted, of_domain, out=np.zeros(len(classes)), where=of_domain > 0)
+    return int(np.bincount(np.maximum(classes, 0), weights=share, minlength=1).argmax())

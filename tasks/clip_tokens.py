@@ -1,4 +1,4 @@
-"""Captions as token ids: open_clip's tokenizers, on request with a vocabulary that keeps only what training shows."""
+"""Captions as token ids: open_clip's tokenizers, on request with a vocabulary that keeps only what captions hold."""
 
 from __future__ import annotations
 
@@ -57,9 +57,13 @@ class Vocabulary:
         end = len(self.kept) - 1
         return np.where(~known, end, np.where(position == end, end + 1, position))
 
-    def compact(self, training: Tokens) -> Vocabulary:
-        """The vocabulary of what training captions hold, by their own ids: a small model then learns no row in vain."""
-        return Vocabulary(self._encode, self.context, np.unique(training))
+    def compact(self, captions: Tokens) -> Vocabulary:
+        """The vocabulary of what captions hold, by their own ids: a small model then has few rows that nothing uses.
+
+        captions: of all splits. As in CLIP's whole vocabulary, a word that only held-out captions hold has a row of its
+        own, which stays untrained: captions that differ in such a word are told apart.
+        """
+        return Vocabulary(self._encode, self.context, np.unique(captions))
 
 
 def tokenizer(model: str, context: int) -> Vocabulary:

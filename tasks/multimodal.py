@@ -55,7 +55,9 @@ class Multimodal(TrainableTask):
     ``benchmarks/contrastive_gradients.py`` compares the two.
 
     Metrics: among all pairs of the split, one caption an image. ``loss`` is the same loss with all of the split's
-    other pairs as negatives, not only a batch's: it depends on no order.
+    other pairs as negatives, not only a batch's: it depends on no order. Every metric and baseline weighs an example by
+    one over the number of its origin's images in the split: an emoji with 26 skin-tone versions counts once, as one
+    without versions does, though all 26 are candidates. A sample of WebDataset shards weighs one.
     """
 
     name: ClassVar[str] = "multimodal"
@@ -139,7 +141,8 @@ class Multimodal(TrainableTask):
         counts = np.bincount(labels["train"], minlength=len(made.domains))
         train_shares = counts / counts.sum()
         target = target_shares(source.target, made.domains, train_shares)
-        about = [made.fingerprint, size, config.framing, config.shift, np.round(target, 9).tolist()]
+        judged = [np.round(target, 9).tolist(), source.templates]
+        about = [made.fingerprint, size, config.framing, config.shift, *judged]
         return Corpus(
             domains=made.domains,
             labels=labels,
@@ -207,7 +210,8 @@ class Multimodal(TrainableTask):
     ) -> Scores:
         """Every image against all captions of the split, every caption against all images, and classes by prompts.
 
-        Baselines: chance for retrieval, the class of most training images for classification.
+        Baselines: chance for retrieval; for classification the class whose constant answer is best on the training
+        images under the target shares, with origins weighted as in judgement.
         """
         assert isinstance(model, clip_model.Clip)
         pairs = corpus.examples[split]
@@ -223,14 +227,14 @@ class Multimodal(TrainableTask):
                     encoded.append((images, texts))
                 prompts = self._prompts(model, device)
             images, texts = (torch.cat([each[side] for each in encoded]) for side in (0, 1))
-            sums = clip_scores.retrieval(images, texts, model.scale())
-            sums["zero_shot_accuracy"] = clip_scores.classified(images, prompts, pairs.label)
+            sums = clip_scores.retrieval(images, texts, model.scale(), pairs.weight)
+            sums["zero_shot_accuracy"] = clip_scores.classified(images, prompts, pairs.label, pairs.weight)
         finally:
             model.train(training)
-        baselines = clip_scores.chance(len(pairs.image))
-        labels = corpus.examples["train"].label
-        usual = int(np.bincount(labels[labels >= 0], minlength=1).argmax())
-        baselines["zero_shot_accuracy"] = clip_scores.constant(usual, pairs.label)
+        train = corpus.examples["train"]
+        usual = clip_scores.best_constant(train.label, train.domain, train.weight, corpus.target_shares)
+        baselines = clip_scores.chance(pairs.weight)
+        baselines["zero_shot_accuracy"] = clip_scores.constant(usual, pairs.label, pairs.weight)
         return Scores(domains=corpus.labels[split], sums=sums, baselines=baselines)
 
     def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
@@ -245,7 +249,9 @@ class Multimodal(TrainableTask):
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of the examples' images or captions; see :mod:`tasks.embedding` for the embedders.
 
-        An image is embedded once and stands for all of its examples; images are read at the embedder's own size.
+        An image is embedded once and stands for all of its examples; images are read at the embedder's own size. So is
+        the caption that it is judged on, also for training: vectors of its many training captions would be cut by their
+        forms, which validation lacks.
         """
         from tasks import embedding
 
@@ -263,13 +269,15 @@ class Multimodal(TrainableTask):
                 split=split,
                 cache=self.cache,
             )
-        return embedding.embed(
+        _, inverse = np.unique(corpus.examples[split].image, return_inverse=True)
+        found = embedding.embed(
             wanted.partition(":")[2],
-            texts=lambda part: corpus.examples[part].captions(),
-            content=made.fingerprint,
+            texts=lambda part: made.captions.of(np.unique(corpus.examples[part].image)),
+            content=f"{made.fingerprint} judged captions",
             split=split,
             cache=self.cache,
         )
+        return replace(found, vectors=found.vectors[inverse])
 
 
 def _installed(package: str) -> str:

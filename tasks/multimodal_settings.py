@@ -145,9 +145,9 @@ PRESETS: tuple[Preset, ...] = (
 
 # Fingerprints of the embedded emoji under each preset, made from the packages that the ``demo`` extra pins.
 FINGERPRINTS: dict[str, str] = {
-    "demo": "1e9f235dc29281608c0dfd38e30908f2",
-    "nano": "1e9f235dc29281608c0dfd38e30908f2",
-    "small": "1df9ab3d008609973113ef55483872bc",
+    "demo": "b1938d55c5dff0bfa434aa3a70b9d069",
+    "nano": "b1938d55c5dff0bfa434aa3a70b9d069",
+    "small": "d1d73533a432f583d2addf1565df350c",
 }
 
 

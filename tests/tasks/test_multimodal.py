@@ -16,6 +16,7 @@ from tasks import clip_model, clip_scores
 from tasks.base import SPLITS, Corpus, TaskError
 from tasks.multimodal import Multimodal
 from tasks.multimodal_settings import settings_of
+from tasks.sources.emoji import Emoji
 
 pytest.importorskip("open_clip")
 
@@ -224,7 +225,9 @@ def test_recalls_and_reciprocal_ranks_by_hand() -> None:
     angles = torch.tensor([0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])
     images = torch.stack([angles.cos(), angles.sin()], 1)
     texts = images[[6, 1, 2, 3, 4, 5, 0]]  # the first and the last caption are exchanged
-    sums = clip_scores.retrieval(images, texts, torch.tensor(1.0))
+    weight = np.array([1, 1, 0.5, 0.5, 0.25, 0.25, 1])
+    sums = clip_scores.retrieval(images, texts, torch.tensor(1.0), weight)
+    assert all(np.array_equal(bottom, weight) for _, bottom in sums.values())
     value = {name: top / bottom for name, (top, bottom) in sums.items()}
     assert value["i2t_recall_at_1"].tolist() == [0, 1, 1, 1, 1, 1, 0]
     assert value["t2i_recall_at_5"].tolist() == [0, 1, 1, 1, 1, 1, 0], "the exchanged ones come last"
@@ -234,24 +237,42 @@ def test_recalls_and_reciprocal_ranks_by_hand() -> None:
 def test_zero_shot_by_hand() -> None:
     prompts = torch.tensor([[[1.0, 0.0], [0.8, 0.6]], [[0.0, 1.0], [0.0, 1.0]]])
     images = torch.tensor([[1.0, 0.0], [0.3, 0.95], [0.0, 1.0]])
-    top, bottom = clip_scores.classified(images, prompts, np.array([0, 0, -1]))
-    assert top.tolist() == [1, 0, 0]
-    assert bottom.tolist() == [1, 1, 0]
-    assert clip_scores.constant(1, np.array([0, 1, -1]))[0].tolist() == [0, 1, 0]
+    weight = np.array([0.5, 1, 1])
+    top, bottom = clip_scores.classified(images, prompts, np.array([0, 0, -1]), weight)
+    assert top.tolist() == [0.5, 0, 0]
+    assert bottom.tolist() == [0.5, 1, 0]
+    assert clip_scores.constant(1, np.array([0, 1, -1]), weight)[0].tolist() == [0, 1, 0]
+
+
+def test_the_best_constant_class_by_hand() -> None:
+    # Domain 0: two of class 0, one of class 1; domain 1: one of class 1, three of class 2 that are versions of one.
+    classes, domains = np.array([0, 0, 1, 1, 2, 2, 2, -1]), np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    versions = np.array([1, 1, 1, 1, 1 / 3, 1 / 3, 1 / 3, 1])
+
+    def best(weight: np.ndarray, *target: float) -> int:
+        return clip_scores.best_constant(classes, domains, weight, np.array(target))
+
+    assert best(np.ones(8), 1, 0) == 0
+    assert best(np.ones(8), 0, 1) == 2
+    assert best(versions, 0, 1) == 1, "a class of one emoji with three versions counts once"
+    assert best(np.ones(8), 0.45, 0.55) == 2, "0: .45 x 2/3; 1: .45 x 1/3 + .55 x 1/4; 2: .55 x 3/4"
+    assert best(versions, 0.55, 0.45) == 1, "0: .55 x 2/3; 1: .55 x 1/3 + .45 x 1/2; 2: .45 x 1/2"
+    assert clip_scores.best_constant(-np.ones(8, dtype=np.int64), domains, versions, np.array([0.5, 0.5])) == 0
 
 
 def test_chance_is_what_random_features_reach() -> None:
     generator = torch.Generator().manual_seed(0)
     n, draws = 40, 60
-    expected = clip_scores.chance(n)
+    weight = np.linspace(0.5, 2, n)
+    expected = clip_scores.chance(weight)
     means: dict[str, list[float]] = {name: [] for name in expected}
     for _ in range(draws):
         images, texts = (nn.functional.normalize(torch.randn(n, 30, generator=generator), dim=1) for _ in range(2))
-        for name, (top, _) in clip_scores.retrieval(images, texts, torch.tensor(1e-6)).items():
-            means[name].append(float(top.mean()))
+        for name, (top, _) in clip_scores.retrieval(images, texts, torch.tensor(1e-6), weight).items():
+            means[name].append(float(top.sum() / weight.sum()))
     for name, (top, bottom) in expected.items():
         error = np.std(means[name]) / np.sqrt(draws)
-        assert abs(np.mean(means[name]) - (top / bottom).mean()) < 4 * error + 1e-5, name
+        assert abs(np.mean(means[name]) - top.sum() / bottom.sum()) < 4 * error + 1e-5, name
 
 
 # The corpus of emoji
@@ -281,7 +302,50 @@ def test_corpus_agrees_with_its_own_shapes(emoji: tuple[Multimodal, Corpus]) -> 
         assert batch["images"].shape == (3, 3, 12, 12)
         assert batch["images"].dtype == torch.uint8
         assert batch["tokens"].dtype == torch.int64
-    assert len(set(corpus.examples["test"].captions())) == len(corpus.labels["test"]), "captions are told apart"
+
+
+@needs_emoji
+def test_captions_are_told_apart_as_the_model_reads_them(cache: Path) -> None:
+    """Token rows, at the preset's own context: no unknown words, nothing cut off that would make two alike."""
+    task = make(cache, context=18)
+    corpus = task.load()
+    assert task._words is not None
+    rows = {split: corpus.examples[split].tokens for split in SPLITS}
+    for tokens in rows.values():
+        assert task._words.size - 2 not in tokens, "the unknown token"
+    for split in ("validation", "test"):
+        assert len(np.unique(rows[split], axis=0)) == len(rows[split])
+    pairs = np.column_stack([corpus.examples["train"].image, rows["train"]])
+    assert len(np.unique(pairs, axis=0)) >= len(pairs) - 1, "one name fills the context, its kind is cut off"
+    held = {row.tobytes() for split in ("validation", "test") for row in rows[split]}
+    assert not any(row.tobytes() in held for row in rows["train"]), "no held-out caption is trained on"
+
+
+@needs_emoji
+def test_an_emoji_counts_once_whatever_its_versions(emoji: tuple[Multimodal, Corpus]) -> None:
+    task, corpus = emoji
+    origins = np.array([item.origin for item in Emoji().images()])
+    for split in SPLITS:
+        pairs = corpus.examples[split]
+        _, of = np.unique(origins[pairs.image], return_inverse=True)
+        assert np.bincount(of, weights=pairs.weight) == pytest.approx(1)
+    weight = corpus.examples["test"].weight
+    assert weight.min() == pytest.approx(1 / 26)
+    assert weight.max() == 1
+    scores = task.evaluate(task.build_model(0), corpus, "test", device=CPU, dtype=torch.float32)
+    labelled = weight * (corpus.examples["test"].label >= 0)
+    for sums in (scores.sums, scores.baselines):
+        for name, (top, bottom) in sums.items():
+            assert np.array_equal(bottom, labelled if name == "zero_shot_accuracy" else weight)
+            assert top.shape == bottom.shape
+
+
+@needs_emoji
+def test_the_constant_answer_is_a_class_that_the_target_asks_for(emoji: tuple[Multimodal, Corpus]) -> None:
+    task, corpus = emoji
+    scores = task.evaluate(task.build_model(0), corpus, "test", device=CPU, dtype=torch.float32)
+    right = scores.by_domain("zero_shot_accuracy", 10, baseline=True)
+    assert corpus.domains[int(np.nanargmax(right))] == "people", "flags have more pairs of one class"
 
 
 @needs_emoji
@@ -294,7 +358,7 @@ def test_the_whole_reading_repeats_itself(emoji: tuple[Multimodal, Corpus], cach
     indices = np.array([5, 1000, 77])
     for key, value in first.batch(corpus, "train", indices).items():
         assert torch.equal(value, other.batch(again, "train", indices)[key])
-    assert again.examples["train"].captions() == corpus.examples["train"].captions()
+    assert np.array_equal(again.examples["train"].tokens, corpus.examples["train"].tokens)
     assert make(cache, shift=1).load().fingerprint != corpus.fingerprint
 
 
@@ -308,9 +372,9 @@ def test_a_compact_vocabulary_keeps_captions_apart(emoji: tuple[Multimodal, Corp
     assert (tokens.max(axis=1) == end).all(), "the end token is the largest: the text tower looks for it"
     assert unknown not in tokens[0]
     assert unknown in tokens[1]
-    train = corpus.examples["train"].tokens
-    assert unknown not in train
-    assert train.max() == end
+    held = corpus.examples["test"].tokens
+    assert unknown not in held, "words that only held-out captions hold have rows of their own"
+    assert held.max() == end
 
 
 @needs_emoji

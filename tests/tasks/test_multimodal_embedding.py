@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.cluster import KMeans
 
 from tasks import embedding
 from tasks.base import SPLITS, TaskError
 from tasks.embedders.image import EfficientNet, PixelColours, available
 from tasks.images import Images, Places
 from tasks.multimodal import Multimodal
+from tasks.sources.emoji import Emoji
 
+from .test_multimodal import needs_emoji
 from .test_webdataset import corpus_folder, make
 
 needs_weights = pytest.mark.skipif(not available(), reason="the image embedder of the demo extra is not installed")
@@ -108,6 +111,26 @@ def test_a_task_embeds_images_and_captions(tmp_path: Path) -> None:
             assert len(made.vectors) == len(corpus.labels[split])
     with pytest.raises(TaskError, match="no split 'dev'"):
         task.embed(corpus, "dev", "auto")
+
+
+@needs_emoji
+def test_captions_are_embedded_as_they_are_judged(tmp_path: Path) -> None:
+    """Else clusters would be cut by the forms of training captions, and held-out pairs would all lie in one of them."""
+    preset = Multimodal.presets["demo"]
+    task = Multimodal(Multimodal.configure(preset, {"image_size": 4, "shift": 0}), preset, tmp_path)
+    corpus = task.load()
+    vectors = {split: task.embed(corpus, split, "caption:tfidf").vectors for split in SPLITS}
+    image = corpus.examples["train"].image
+    same = np.flatnonzero(np.diff(image) == 0)
+    assert len(same) > 1000
+    assert np.array_equal(vectors["train"][same], vectors["train"][same + 1]), "one vector an image"
+    found = list(Emoji().images())
+    for split in SPLITS:
+        some = corpus.examples[split].image[:50]
+        assert task._prepared().captions.of(some) == [found[i].caption for i in some]
+    labels = KMeans(8, n_init=1, random_state=0).fit(vectors["train"])
+    counts = np.bincount(labels.predict(np.concatenate([vectors["validation"], vectors["test"]])), minlength=8)
+    assert counts.min() > 0, "every cluster has held-out pairs"
 
 
 @pytest.mark.parametrize("name", ["pictures", "images", "tfidf", ""])
