@@ -87,10 +87,10 @@ def prepare(
 ) -> Prepared:
     """The corpus of a source, from the cache where it lies there.
 
-    tokenizer: of all token ids; compact: keep only those of the captions, of all splits. identity: what else
-    decides the tokens. holdout: share of every domain's images for validation and as much for test. limits: most images
-    a domain, for ``validation`` and ``test``; 0: all. About 250 bytes a pair are held in memory, while preparing about 2 kB, and no
-    image.
+    tokenizer: of all token ids; compact: keep only those of the captions, of all splits. identity: what else decides
+    the tokens. holdout: share of every domain's images for validation and as much for test. limits: most images a
+    domain, for ``validation`` and ``test``; 0: all. About 250 bytes a pair are held in memory, while preparing about
+    2 kB, and no image.
     """
     settings = (SPLIT_SEED, list(identity), compact, holdout, smallest_domain, dict(limits))
     key = content_key("captioned", LAYOUT, source.identity(), *settings)
