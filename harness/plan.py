@@ -22,6 +22,14 @@ def task_of(spec: TrialSpec, registry: Registry, cache: Path) -> TrainableTask:
     return task
 
 
+def needs_of(spec: TrialSpec, registry: Registry, cache: Path) -> list[Requirement]:
+    """What a trial's task asks for. Raises :class:`UserError` where the task cannot even say that."""
+    try:
+        return list(task_of(spec, registry, cache).requirements())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{spec.task.label}: {' '.join(str(error).split())}") from None
+
+
 def by_task(grid: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
     """One trial of every (task, config, preset) of the grid."""
     return {repr((spec.task.identity(), spec.preset)): spec for spec in reversed(grid)}
@@ -30,7 +38,7 @@ def by_task(grid: Sequence[TrialSpec]) -> dict[str, TrialSpec]:
 def missing(grid: Sequence[TrialSpec], registry: Registry, cache: Path) -> Iterator[tuple[TrialSpec, Requirement]]:
     """What is not there and will not be fetched by itself, task by task."""
     for spec in by_task(grid).values():
-        for need in task_of(spec, registry, cache).requirements():
+        for need in needs_of(spec, registry, cache):
             if not need.found and not need.fetchable:
                 yield spec, need
 
@@ -56,7 +64,7 @@ def dry_run(experiment: Experiment, out: Path, cache: Path) -> tuple[str, bool]:
     ]
     ready = True
     for spec in by_task(grid).values():
-        needs = list(task_of(spec, registry, cache).requirements())
+        needs = needs_of(spec, registry, cache)
         ready = ready and all(need.found or need.fetchable for need in needs)
         parts += ["", f"{spec.task.label} at {spec.preset}", _recipe(spec), _settings(spec), _needs(needs)]
     return "\n".join(parts), ready
