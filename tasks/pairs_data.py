@@ -227,16 +227,16 @@ def _carve(pairs: Sequence[Pair], missing: str) -> list[Pair]:
     for pair in pairs:
         if pair.split == ("train" if pair.domain in trained else "test"):
             groups.setdefault(pair.domain, set()).add(pair.origin)
-    moved: set[tuple[str, str]] = set()
+    moved: set[str] = set()  # origins: one that has pairs in several domains moves with all of them
     for domain, origins in groups.items():
         share = PORTIONS[missing] if domain in trained else 0.5
         order = sorted(origins, key=lambda name: stable_rank(f"{SPLIT_SEED}/{name}"))
         # At least one, but never the last one.
         count = min(max(1, round(share * len(order))), len(order) - 1)
-        moved |= {(domain, origin) for origin in order[:count]}
+        moved |= set(order[:count])
     return [
         replace(pair, split=missing)
-        if (pair.domain, pair.origin) in moved and pair.split == ("train" if pair.domain in trained else "test")
+        if pair.origin in moved and pair.split == ("train" if pair.domain in trained else "test")
         else pair
         for pair in pairs
     ]
