@@ -27,7 +27,7 @@ from tasks.sources.captioned import (
     split_groups,
 )
 
-LAYOUT = 2  # raise when the way from images to a corpus changes, so that caches of the old way are not used
+LAYOUT = 3  # raise when the way from images to a corpus changes, so that caches of the old way are not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +100,16 @@ def prepare(
         stored = _make(source, tokenizer, compact, holdout, smallest_domain, limits)
         save_arrays(path, **stored)
     about = json.loads(str(stored["about"]))
+    root = source.root()
     names = ("tokens", "image", "label", "domain", "weight")
     return Prepared(
         domains=tuple(about["domains"]),
         pairs={split: Pairs(**{name: stored[f"{split}_{name}"] for name in names}) for split in SPLITS},
         places=Places(
-            files=tuple(about["files"]), file=stored["in_file"], offset=stored["offset"], size=stored["size"]
+            files=tuple(str(root / name) for name in about["files"]),
+            file=stored["in_file"],
+            offset=stored["offset"],
+            size=stored["size"],
         ),
         captions=Captions(text=stored["text"], ends=stored["ends"]),
         classes=tuple(about["classes"]),
@@ -129,7 +133,8 @@ def _make(
         raise TaskError("the source holds no image with a caption")
     names = gather_small([item.domain for item in found], smallest_domain)
     domains, labels = _numbered(names)
-    classes = sorted({item.label for item in found} - {""})
+    words = names if source.domains_are_classes else [item.label for item in found]
+    classes = sorted(set(words) - {""})
     number = {name: index for index, name in enumerate(classes)}
     group = groups(
         [item.origin for item in found], [item.digest for item in found], [item.caption.lower() for item in found]
@@ -162,7 +167,7 @@ def _make(
         arrays |= {
             f"{split}_tokens": tokens.astype(np.uint16 if tokens.max(initial=0) < 65_536 else np.int32),
             f"{split}_image": image,
-            f"{split}_label": np.array([number.get(found[i].label, -1) for i in image], dtype=np.int64),
+            f"{split}_label": np.array([number.get(words[i], -1) for i in image], dtype=np.int64),
             f"{split}_domain": labels[image],
             f"{split}_weight": 1 / np.bincount(origins[image])[origins[image]],
         }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.base import Stage, TaskError
 from tasks.clip_tokens import MISSING
+from tasks.hugging_face import quick
 
 LARGEST_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that CLIP was first trained on
@@ -23,7 +24,8 @@ class Clip(nn.Module):
 
     In a ViT and in a text tower the projection is a bare parameter; here it is a bias-free linear layer with the
     transposed weights, which computes the same and can be read. A tower whose own module ends otherwise (ResNet, timm,
-    Hugging Face) keeps its end. The logit scale is clamped at ln 100 in the forward pass: its gradient is zero beyond.
+    Hugging Face) keeps its end. The logit scale, a parameter, is set back to ln 100 wherever a step took it beyond, as
+    CLIP's own training does; a clamp of the value alone would leave it there without a gradient.
     """
 
     mean: Tensor
@@ -57,7 +59,9 @@ class Clip(nn.Module):
 
     def scale(self) -> Tensor:
         """The factor of cosine similarities in the logits, 100 at most."""
-        return self.inner.logit_scale.float().clamp(max=LARGEST_SCALE).exp().reshape(())
+        with torch.no_grad():
+            self.inner.logit_scale.clamp_(max=LARGEST_SCALE)
+        return self.inner.logit_scale.float().exp().reshape(())
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image features [B, d], text features [B, d] and the logit scale."""
@@ -142,7 +146,7 @@ def named(model: str, pretrained: str, *, seed: int) -> Clip:
     except ImportError:
         raise TaskError(MISSING) from None
     try:
-        with torch.random.fork_rng(devices=[]):
+        with quick(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             inner = open_clip.create_model(
                 model, pretrained=pretrained or None, require_pretrained=bool(pretrained), weights_only=True

@@ -66,9 +66,11 @@ def classified(images: Tensor, prompts: Tensor, classes: IntArray, weight: Float
     images: [n, d]; prompts: [classes, templates, d], both of length one; a class stands at the mean of its prompts,
     scaled to length one (Radford et al. 2021, section 3.1.4). classes: [n].
     """
+    counted = weight * (classes >= 0)
+    if not len(prompts):  # no classes: nothing is counted
+        return np.zeros(len(classes)), counted
     centres = torch.nn.functional.normalize(prompts.float().mean(1), dim=-1)
     found = (images.float() @ centres.t()).argmax(1).cpu().numpy()
-    counted = weight * (classes >= 0)
     return (found == classes) * counted, counted
 
 

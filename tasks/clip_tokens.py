@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.base import TaskError
+from tasks.hugging_face import quick
 
 Tokens = npt.NDArray[np.integer]
 _CHUNK = 4096  # captions tokenised at once
@@ -73,10 +74,11 @@ def tokenizer(model: str, context: int) -> Vocabulary:
         from open_clip.tokenizer import SimpleTokenizer
     except ImportError:
         raise TaskError(MISSING) from None
+    if not model:
+        return Vocabulary(SimpleTokenizer(context_length=context), context)
     try:
-        encode = (
-            open_clip.get_tokenizer(model, context_length=context) if model else SimpleTokenizer(context_length=context)
-        )
+        with quick():
+            encode = open_clip.get_tokenizer(model, context_length=context)
     except Exception as error:  # many kinds, from missing files to network errors
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskError(f"cannot load the tokenizer of model {model!r}: {reason[0]}") from None

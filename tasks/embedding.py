@@ -35,17 +35,20 @@ def resolve(embedder: str) -> str:
     return "static"
 
 
+def check(embedder: str) -> None:
+    """Raise :class:`TaskError` for a name that stands for no embedder of texts."""
+    if embedder not in ("static", "minilm", "tfidf") and not (embedder.startswith("st:") and len(embedder) > 3):
+        raise TaskError(f"unknown embedder {embedder!r}; choose auto, static, minilm, tfidf or st:<model>")
+
+
 def make(embedder: str) -> Embedder:
     """The embedder of this name. Raises :class:`TaskError` where it is unknown or its package is missing."""
+    check(embedder)
     if embedder == "static":
         return Static()
     if embedder == "minilm":
         return MiniLM()
-    if embedder == "tfidf":
-        return Tfidf()
-    if embedder.startswith("st:") and len(embedder) > 3:
-        return Sentence(embedder[3:])
-    raise TaskError(f"unknown embedder {embedder!r}; choose auto, static, minilm, tfidf or st:<model>")
+    return Tfidf() if embedder == "tfidf" else Sentence(embedder[3:])
 
 
 def embed(embedder: str, *, texts: Callable[[str], Sequence[str]], content: str, split: str, cache: Path) -> Embeddings:
@@ -61,12 +64,16 @@ def resolve_multimodal(embedder: str) -> str:
     """The full name of an embedder of images with captions: what ``auto`` and ``caption`` stand for is filled in.
 
     ``auto`` is ``image`` where its packages are installed (R&B clusters image embeddings for CLIP), else
-    ``image:pixels``; ``caption`` alone takes the default embedder of texts.
+    ``image:pixels``; ``caption`` alone takes the default embedder of texts. Raises :class:`TaskError` for names that
+    stand for nothing.
     """
     if embedder == "auto":
         return "image" if available() else "image:pixels"
     kind, _, rest = embedder.partition(":")
-    return f"caption:{resolve(rest or 'auto')}" if kind == "caption" else embedder
+    found = f"caption:{resolve(rest or 'auto')}" if kind == "caption" else embedder
+    if not is_image(found):
+        check(found.partition(":")[2])
+    return found
 
 
 def is_image(embedder: str) -> bool:

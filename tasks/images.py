@@ -14,11 +14,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 from PIL import Image
 
 from tasks.base import IntArray, TaskError
 from tasks.cache import atomic_path
 
+LAYOUT = 2  # raise when :func:`decode` gives other pixels, so that what was decoded before is not used
+DECODER = f"{LAYOUT}, Pillow {PIL.__version__}"  # what decides an image's pixels beyond its bytes, size and framing
 Framing = Literal["pad", "crop"]
 Pixels = npt.NDArray[np.uint8]
 _THREADS = 8  # decoders of one batch; Pillow works without the interpreter's lock
@@ -39,7 +42,12 @@ def decode(raw: bytes, size: int, framing: Framing) -> Pixels:
         white = Image.new("RGBA", layers.size, (255, 255, 255, 255))
         layers = Image.alpha_composite(white, layers).convert("RGB")
     width, height = layers.size
-    scale = size / (max if framing == "pad" else min)(width, height)
+    if framing == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)  # what is cut away is not resized first
+        return np.asarray(layers.resize((size, size), Image.Resampling.BICUBIC, box=box), dtype=np.uint8)
+    scale = size / max(width, height)
     resized = layers.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC)
     left, top = (size - resized.width) // 2, (size - resized.height) // 2
     square = Image.new("RGB", (size, size), (255, 255, 255))
@@ -115,7 +123,7 @@ def _each(work: Callable[[int], Pixels], indices: list[int]) -> Sequence[Pixels]
     if threads == 1 or len(indices) < 2 * threads:
         return [work(index) for index in indices]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, indices, chunksize=8))
+        return list(pool.map(work, indices))
 
 
 def _decoded(places: Places, index: int, *, size: int, framing: Framing) -> Pixels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks import clip_corpus, clip_model, clip_scores, clip_tokens
+from tasks import clip_corpus, clip_model, clip_requirements, clip_scores, clip_tokens
 from tasks.base import (
     SPLITS,
     Batch,
@@ -29,12 +28,12 @@ from tasks.base import (
     TaskError,
     TrainableTask,
 )
+from tasks.cache import content_key
 from tasks.clip_corpus import Prepared
 from tasks.clip_tokens import Vocabulary
-from tasks.images import Images, shifted
+from tasks.images import DECODER, Images, shifted
 from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
 from tasks.shares import target_shares
-from tasks.sources.webdataset import find_shards
 
 _EVALUATION_BATCH = 256
 _SHIFT_SEED = 0
@@ -52,7 +51,9 @@ class Multimodal(TrainableTask):
     the domain's own examples, as positives and as negatives: the derivative where the weights are varied for these
     rows alone. The domains' gradients then sum to the gradient of the loss, and reading them costs nothing extra. The
     other definition, the gradient of the sum of the domain's own l_i through all rows, costs a backward pass a domain;
-    ``benchmarks/contrastive_gradients.py`` compares the two.
+    ``benchmarks/contrastive_gradients.py`` compares the two. All this holds without loss weights: where a mixer sets
+    them, what flows through a row carries the weights of all examples that it is a negative of, not its own alone, and
+    no division by the domain's weight takes them out again.
 
     Metrics: among all pairs of the split, one caption an image. ``loss`` is the same loss with all of the split's
     other pairs as negatives, not only a batch's: it depends on no order. Every metric and baseline weighs an example by
@@ -92,20 +93,8 @@ class Multimodal(TrainableTask):
         return replace(config, embedder=embedding.resolve_multimodal(config.embedder))
 
     def requirements(self) -> Sequence[Requirement]:
-        """open_clip, and the shards or the packages of the embedded emoji."""
-        from tasks.sources.emoji import PINS
-
-        demo = 'pip install -e ".[demo]" in the checkout'
-        found = [Requirement(what="open_clip_torch", found=_installed("open_clip_torch"), remedy=clip_tokens.MISSING)]
-        if not self.config.path:
-            return [*found, *(Requirement(what=name, found=_installed(name), remedy=demo) for name in PINS)]
-        shards = find_shards(self.config.path)
-        remedy = (
-            f"put shards ({{00000..}}.tar with .jpg, .txt and .json) under {self.config.path}, or set path=FOLDER; "
-            "those of DataComp small: download_upstream.py of github.com/mlfoundations/datacomp --scale small"
-        )
-        where = f"{self.config.path} ({len(shards)} shards)" if shards else ""
-        return [*found, Requirement(what="WebDataset shards", found=where, remedy=remedy)]
+        """open_clip and what it fetches for a named model, the shards or the emoji's packages, those of an embedder."""
+        return clip_requirements.requirements(self.config)
 
     # Data
 
@@ -118,6 +107,8 @@ class Multimodal(TrainableTask):
         config = self.config
         source = open_source(config)
         size, context = self._geometry()
+        if config.shift >= size:
+            raise TaskError(f"shift={config.shift} must be less than the image size of model {config.model!r}, {size}")
         full = clip_tokens.tokenizer(config.model, context)
         made = clip_corpus.prepare(
             source,
@@ -132,7 +123,7 @@ class Multimodal(TrainableTask):
         self._made = made
         self._words = Vocabulary(full._encode, context, made.kept)
         fits = len(made.places.file) * size * size * 3 <= config.decoded_megabytes * 1_000_000
-        where = self.cache / "multimodal" / f"{made.key}-{size}-{config.framing}.npy"
+        where = self.cache / "multimodal" / f"{content_key(made.key, size, config.framing, DECODER)}.npy"
         self._images = Images(made.places, size=size, framing=config.framing, decoded=where if fits else None)
         rng = np.random.default_rng(_SHIFT_SEED)
         count = len(made.pairs["train"].image)
@@ -238,8 +229,10 @@ class Multimodal(TrainableTask):
         return Scores(domains=corpus.labels[split], sums=sums, baselines=baselines)
 
     def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
-        """[classes, templates, d] features of the classes' prompts."""
+        """[classes, templates, d] features of the classes' prompts; [0, 0, 0] where the data have no classes."""
         classes, templates = self._prepared().classes, open_source(self.config).templates
+        if not classes:
+            return torch.zeros(0, 0, 0, device=device)
         assert self._words is not None
         tokens = self._words([template.format(name) for name in classes for template in templates])
         parts = torch.from_numpy(tokens).split(_EVALUATION_BATCH)
@@ -265,7 +258,7 @@ class Multimodal(TrainableTask):
                 wanted,
                 images=self._images,
                 indices=lambda part: corpus.examples[part].image,
-                content=f"{made.fingerprint} {self.config.framing}",
+                content=f"{made.fingerprint} {self.config.framing} {DECODER}",
                 split=split,
                 cache=self.cache,
             )
@@ -278,11 +271,3 @@ class Multimodal(TrainableTask):
             cache=self.cache,
         )
         return replace(found, vectors=found.vectors[inverse])
-
-
-def _installed(package: str) -> str:
-    """A package's version, or an empty string."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -20,8 +20,8 @@ class MultimodalConfig:
     path: WebDataset shards: a folder of ``.tar`` files, one file, a glob or a brace pattern
     (``/data/{00000..01287}.tar``); empty: the embedded emoji. domain_field, class_field: fields of a sample's
     ``.json`` for its domain and for its zero-shot class; without a domain field there is one domain, ``all``, for a
-    regrouper to cut, and without a class field the class is the domain. smallest_domain: domains of fewer images are
-    joined into ``other``.
+    regrouper to cut; without a class field the class is the domain, and without both there are no classes to find.
+    smallest_domain: domains of fewer images are joined into ``other``.
     target: domain -> target share, summing to one; domains left out get none. Empty: the emoji's own target, or the
     train shares of a user's data. holdout: share of every domain's images for validation, and as much for test.
     validation_images, test_images: most images a domain there; 0: all.
@@ -73,6 +73,8 @@ class MultimodalConfig:
             raise TaskError(f"holdout={self.holdout} must be between 0 and 0.5")
         if self.image_size % self.patch_size:
             raise TaskError(f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}")
+        if not self.model and self.shift >= self.image_size:
+            raise TaskError(f"shift={self.shift} must be less than image_size={self.image_size}")
         if self.width % self.heads:
             raise TaskError(f"width={self.width} must be a multiple of heads={self.heads}")
         if self.pretrained and not self.model:

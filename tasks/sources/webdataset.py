@@ -6,6 +6,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections import Counter
@@ -44,12 +45,13 @@ class WebDataset(CaptionedSource):
     Shards are read once, as a stream; of an image only the place and a digest are kept, so that memory does not grow
     with the images. A sample without an image or without a caption is left out and counted in the provenance. A damaged
     shard, an unreadable image and a missing field are a :class:`TaskError` that names shard and member. Shards must not
-    be compressed: images are later read from their place.
+    be compressed: images are later read from their place. Without a class field the class is the domain.
     """
 
     def __init__(self, path: str, *, domain_field: str = "", class_field: str = "") -> None:
         self._path = path
         self._fields = (domain_field, class_field)
+        self.domains_are_classes = bool(domain_field and not class_field)
         self._left_out: Counter[str] = Counter()
         self._samples = 0
 
@@ -60,26 +62,32 @@ class WebDataset(CaptionedSource):
             raise TaskError(f"path={self._path}: no .tar shards there; give a folder, a glob or a pattern {{000..009}}")
         return found
 
+    def root(self) -> Path:
+        """The innermost folder that holds all shards."""
+        return Path(os.path.commonpath([shard.absolute().parent for shard in self.shards()]))
+
     def identity(self) -> str:
         """Names, sizes and times of the shards, and the field names; the contents are in the fingerprint."""
-        facts = [(str(shard), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in self.shards()]
-        return content_key("webdataset", 1, self._fields, facts)
+        root = self.root()
+        facts = [(_name(shard, root), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in self.shards()]
+        return content_key("webdataset", 2, self._fields, facts)
 
     def images(self) -> Iterator[Captioned]:
         """One image a sample, shard by shard, in the order of the members."""
         self._left_out.clear()
         self._samples = 0
+        root = self.root()
         for shard in self.shards():
-            place = str(shard.resolve())
+            name = _name(shard, root)
             for sample in _samples(shard):
                 self._samples += 1
                 lacking = "image" if sample.image is None else "caption" if not sample.caption else ""
                 if lacking:
                     self._left_out[f"no {lacking}"] += 1
                     continue
-                yield self._captioned(shard, place, sample)
+                yield self._captioned(shard, name, sample)
 
-    def _captioned(self, shard: Path, place: str, sample: _Sample) -> Captioned:
+    def _captioned(self, shard: Path, name: str, sample: _Sample) -> Captioned:
         assert sample.image is not None
         assert sample.caption is not None
         domain_field, class_field = self._fields
@@ -87,14 +95,14 @@ class WebDataset(CaptionedSource):
         _, offset, size, digest = sample.image
         return Captioned(
             domain=domain,
-            origin=f"{shard.name}/{sample.key}",
+            origin=f"{name}/{sample.key}",
             captions=(sample.caption,),
             caption=sample.caption,
-            file=place,
+            file=name,
             offset=offset,
             size=size,
             digest=digest,
-            label=_value(shard, sample, class_field, "class_field") if class_field else domain,
+            label=_value(shard, sample, class_field, "class_field") if class_field else "",
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -124,6 +132,11 @@ def find_shards(path: str) -> list[Path]:
         elif glob.has_magic(each):
             found |= {Path(name) for name in glob.glob(each) if name.endswith(".tar")}
     return sorted(found)
+
+
+def _name(shard: Path, root: Path) -> str:
+    """A shard's path from the root: a folder that moves with its shards keeps its place in the cache."""
+    return shard.absolute().relative_to(root).as_posix()
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -162,11 +175,24 @@ def _samples(shard: Path) -> Iterator[_Sample]:
                 content = archive.extractfile(member)
                 if content is not None and kind.lower() in (*IMAGES, "txt", "json"):
                     _take(shard, current, member, kind.lower(), content.read())
+            end = archive.offset
+        _check_end(shard, end)
     except (tarfile.TarError, EOFError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TaskError(f"shard {shard} is damaged, cut off or compressed ({reason}); get it again") from None
     if current is not None:
         yield current
+
+
+def _check_end(shard: Path, offset: int) -> None:
+    """Raise ``tarfile.ReadError`` unless the end marker follows the last member.
+
+    ``tarfile`` takes a damaged header, and a file that was cut between two members, for the end.
+    """
+    with shard.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"neither a member nor the end of the archive at byte {offset}")
 
 
 def _take(shard: Path, sample: _Sample, member: tarfile.TarInfo, kind: str, raw: bytes) -> None:
@@ -176,7 +202,7 @@ def _take(shard: Path, sample: _Sample, member: tarfile.TarInfo, kind: str, raw:
     elif kind == "json":
         try:
             entry = json.loads(raw)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also a number of too many digits
             raise TaskError(f"{where} is no JSON object; remove the sample or make the shard again") from None
         if not isinstance(entry, dict):
             raise TaskError(f"{where} is no JSON object; remove the sample or make the shard again")

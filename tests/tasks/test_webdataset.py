@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.experiment import read_experiment, trials
 from harness.registry import Registry
+from harness.results import metrics_of
 from harness.store import RunFolder
 from harness.trial import run_trial
 from tasks.base import SPLITS, TaskError
@@ -81,7 +83,8 @@ def test_members_of_a_key_are_one_sample_whose_image_is_found_again(tmp_path: Pa
     for item in found:
         raw = path.read_bytes()[item.offset : item.offset + item.size]
         assert decode(raw, 8, "pad").shape == (8, 8, 3)
-    assert [item.domain for item in WebDataset(str(path)).images()] == ["all", "all"]
+    bare = list(WebDataset(str(path)).images())
+    assert [(item.domain, item.label) for item in bare] == [("all", "")] * 2
 
 
 def test_folders_globs_and_braces_name_the_same_shards(tmp_path: Path) -> None:
@@ -110,6 +113,7 @@ def test_samples_without_image_or_caption_are_left_out_and_counted(tmp_path: Pat
         ({"000001.png": b"no image at all", "000001.txt": b"x"}, "000001.png is no readable image"),
         ({**sample(1), "000001.json": b"{"}, "000001.json is no JSON object"),
         ({**sample(1), "000001.json": b"[1]"}, "000001.json is no JSON object"),
+        ({**sample(1), "000001.json": b'{"n": ' + b"1" * 5000 + b"}"}, "000001.json is no JSON object"),
         ({**sample(1), "000001.json": b"{}"}, "sample 000001 has no field 'category' .* domain_field"),
     ],
 )
@@ -129,6 +133,25 @@ def test_a_cut_off_or_compressed_shard_is_one_clear_line(tmp_path: Path, keep: f
     with pytest.raises(TaskError, match="is damaged, cut off or compressed") as caught:
         list(WebDataset(str(path)).images())
     assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_ends_without_its_marker_is_one_clear_line(tmp_path: Path) -> None:
+    """``tarfile`` takes a header that it cannot read, and a file cut between two members, for the end."""
+    path = shard(tmp_path / "0.tar", merged(*(sample(i) for i in range(5))))
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        third = archive.getmembers()[6]
+    corrupted = bytearray(whole)
+    corrupted[third.offset + 10] ^= 1
+    for damaged in (bytes(corrupted), whole[: third.offset]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            TaskError, match=f"is damaged.*neither a member nor the end .* byte {third.offset}"
+        ) as caught:
+            list(WebDataset(str(path)).images())
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole[: third.offset] + bytes(1024))
+    assert len(list(WebDataset(str(path)).images())) == 2, "an end marker is all that is asked for"
 
 
 def test_a_gzipped_shard_is_refused(tmp_path: Path) -> None:
@@ -162,8 +185,61 @@ def test_corpus_of_shards_with_domains(tmp_path: Path) -> None:
 
 
 def test_without_a_field_there_is_one_domain(tmp_path: Path) -> None:
-    corpus = make(corpus_folder(tmp_path / "data"), tmp_path / "cache").load()
+    task = make(corpus_folder(tmp_path / "data"), tmp_path / "cache")
+    corpus = task.load()
     assert corpus.domains == ("all",)
+    for split in SPLITS:
+        assert (corpus.examples[split].label == -1).all(), "and no class"
+        assert (corpus.examples[split].weight == 1).all(), "every sample counts as one"
+    scores = task.evaluate(task.build_model(0), corpus, "test", device=torch.device("cpu"), dtype=torch.float32)
+    for sums in (scores.sums, scores.baselines):
+        assert not np.any(sums["zero_shot_accuracy"][1]), "nothing is counted"
+    metrics = metrics_of(task, corpus, scores)
+    assert "zero_shot_accuracy" not in metrics
+    assert metrics["mean_reciprocal_rank"]["target"] > 0
+
+
+def test_the_class_of_gathered_domains_is_other(tmp_path: Path) -> None:
+    names = ["sea"] * 40 + ["law"] * 8 + ["art"] * 9
+    path = shard(tmp_path / "0.tar", merged(*(sample(i, name) for i, name in enumerate(names))))
+    task = make(path, tmp_path / "cache", domain_field="category", smallest_domain=20)
+    corpus = task.load()
+    assert corpus.domains == task._prepared().classes == ("other", "sea")
+    for split in SPLITS:
+        assert np.array_equal(corpus.examples[split].label, corpus.labels[split])
+    own = make(path, tmp_path / "cache", domain_field="category", class_field="kind", smallest_domain=20)
+    own.load()
+    assert own._prepared().classes == ("0", "1")
+
+
+def test_a_folder_that_moved_is_read_from_where_it_is(tmp_path: Path) -> None:
+    before = corpus_folder(tmp_path / "before")
+    first = make(before, tmp_path / "cache", decoded_megabytes=0)
+    corpus = first.load()
+    expected = first.batch(corpus, "test", np.array([0, 1]))["images"]
+    stored = sorted((tmp_path / "cache" / "multimodal").iterdir())
+    after = before.rename(tmp_path / "after")
+    for path in (after, after / "*.tar", after / "{00000..00001}.tar"):
+        task = make(path, tmp_path / "cache", decoded_megabytes=0)
+        again = task.load()
+        assert again.fingerprint == corpus.fingerprint
+        assert torch.equal(task.batch(again, "test", np.array([0, 1]))["images"], expected)
+    assert sorted((tmp_path / "cache" / "multimodal").iterdir()) == stored, "from the same place in the cache"
+
+
+def test_another_decoder_decodes_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = corpus_folder(tmp_path / "data")
+    make(root, tmp_path / "cache").load()
+    monkeypatch.setattr("tasks.multimodal.DECODER", "1, Pillow 0")
+    make(root, tmp_path / "cache").load()
+    assert len(list((tmp_path / "cache" / "multimodal").glob("*.npy"))) == 2
+
+
+def test_templates_belong_to_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = corpus_folder(tmp_path / "data")
+    before = make(root, tmp_path / "cache").load().fingerprint
+    monkeypatch.setattr(WebDataset, "templates", ("{}",))
+    assert make(root, tmp_path / "cache").load().fingerprint != before
 
 
 def test_equal_images_and_equal_captions_share_a_split(tmp_path: Path) -> None:
