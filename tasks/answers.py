@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import decoder, pairs_data, tokenizer
-from tasks.answers_settings import ANSWER_METRICS, BYTES, AnswerConfig
+from tasks import pairs_data
+from tasks.answers_settings import ANSWER_METRICS, AnswerConfig
 from tasks.base import (
     SPLITS,
     Batch,
     Corpus,
-    Embeddings,
     FloatArray,
     IntArray,
     Losses,
@@ -29,13 +27,11 @@ from tasks.base import (
     Requirement,
     Scores,
     TaskError,
-    TrainableTask,
 )
-from tasks.hugging_face import model_requirement, require_model
+from tasks.decoder_task import DecoderTask
 from tasks.pairs_data import Rows
 from tasks.shares import target_shares
 from tasks.sources.pairs import PairSource
-from tasks.tokenizer import Vocabulary
 
 __all__ = ["ANSWER_METRICS", "AnswerConfig", "AnswerTask", "answer_mask"]
 
@@ -43,7 +39,7 @@ _EVALUATION_TOKENS = 16_384  # tokens in one evaluation batch ...
 _EVALUATION_LOGITS = 2**25  # ... and logits, whichever allows fewer examples
 
 
-class AnswerTask(TrainableTask):
+class AnswerTask(DecoderTask):
     """One decoder, pairs of prompt and answer; subclasses name the source and whatever else they judge.
 
     A row of tokens is prompt, line break, answer, end token and padding. Its length is fixed, so that a step costs
@@ -56,15 +52,6 @@ class AnswerTask(TrainableTask):
     def __init__(self, config: Any, preset: Preset, cache: Path) -> None:
         super().__init__(config, preset, cache)
         self._rows: pairs_data.Prepared | None = None
-        self._vocabulary: Vocabulary | None = None
-
-    @classmethod
-    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> Any:
-        """As for every task; ``auto`` becomes the embedder that it stands for here, so that a trial's id names it."""
-        from tasks import embedding
-
-        config = super().configure(preset, overrides)
-        return replace(config, embedder=embedding.resolve(config.embedder))
 
     # What a subclass says
 
@@ -88,11 +75,6 @@ class AnswerTask(TrainableTask):
 
     # Data
 
-    def requirements(self) -> Sequence[Requirement]:
-        """What the source asks for, and the pretrained model if one is named."""
-        found = self.data_requirements()
-        return [*found, model_requirement(self.config.model)] if self.config.model else found
-
     def load(self) -> Corpus:
         """The corpus; the first time it is read, split and tokenised, afterwards it comes from the cache.
 
@@ -100,16 +82,7 @@ class AnswerTask(TrainableTask):
         """
         config = self.config
         source = self.open_source()
-        if config.model:
-            require_model(config.model)
-            vocabulary = tokenizer.pretrained(config.model)
-            self._vocabulary = vocabulary
-            identity = tokenizer.pretrained_identity(vocabulary)
-            make = lambda texts: vocabulary  # noqa: E731
-        else:
-            size = config.vocabulary or BYTES
-            identity = tokenizer.trained_identity(size)
-            make = lambda texts: tokenizer.train(texts, size)  # noqa: E731
+        identity, make = self.tokenization()
         made = pairs_data.prepare(
             source,
             tokenizer=identity,
@@ -150,32 +123,19 @@ class AnswerTask(TrainableTask):
         assert self._rows is not None
         return self._rows
 
-    def vocabulary(self) -> Vocabulary:
-        """The tokenizer: the trained one, or the pretrained model's. Raises :class:`TaskError` for a damaged file."""
-        made = self.prepared()
-        if self._vocabulary is None:
-            self._vocabulary = tokenizer.restore(made.tokenizer)
-        if self._vocabulary is None:
-            raise TaskError(f"the cached tokenizer {made.tokenizer} is damaged; delete it and run again")
-        return self._vocabulary
+    def trained_tokenizer(self) -> Path:
+        """Beside the rows in the cache."""
+        return self.prepared().tokenizer
+
+    def texts(self, corpus: Corpus, split: str) -> list[str]:
+        """Prompt and answer together: skills differ in what they answer as much as in what they are asked."""
+        return self.vocabulary().decode(corpus.examples[split].tokens)
+
+    def content(self) -> str:
+        """The fingerprint of the rows."""
+        return self.prepared().fingerprint
 
     # Model
-
-    def build_model(self, seed: int) -> nn.Module:
-        """A decoder for this preset, or the pretrained model, in training mode."""
-        config = self.config
-        if config.model:
-            return decoder.pretrained(config.model)
-        vocabulary = self.vocabulary()
-        return decoder.build(
-            vocabulary=vocabulary.size,
-            context=config.context,
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
-            end=vocabulary.end,
-            seed=seed,
-        )
 
     def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
         """``tokens``: [B, context + 1] int64; ``start``, ``end``: [B] int64, of the answer and its end token."""
@@ -263,23 +223,6 @@ class AnswerTask(TrainableTask):
         )
         example = torch.arange(len(chosen), device=device)[:, None].expand(mask.shape)[mask]
         return torch.zeros(3, len(chosen), dtype=torch.float64, device=device).index_add_(1, example, each)
-
-    def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
-        """Vectors of prompt and answer together, as the model reads them; see :mod:`tasks.embedding`.
-
-        The answer is part of it because skills differ in what they answer as much as in what they are asked.
-        """
-        from tasks import embedding
-
-        if split not in SPLITS:
-            raise TaskError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
-        return embedding.embed(
-            self.config.embedder if embedder == "auto" else embedder,
-            texts=lambda wanted: self.vocabulary().decode(corpus.examples[wanted].tokens),
-            content=self.prepared().fingerprint,
-            split=split,
-            cache=self.cache,
-        )
 
 
 def answer_mask(batch: Batch) -> Tensor:

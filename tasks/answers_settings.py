@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tasks.base import Metric, TaskError
-
-BYTES = 257  # the smallest vocabulary: every byte, and the end token
+from tasks.tokenizer import BYTES
 
 ANSWER_METRICS = (
     Metric(name="exact_match", unit="share of answers", higher_is_better=True, primary=True),

@@ -5,39 +5,34 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import decoder, tokenizer, windows
+from tasks import windows
 from tasks.base import (
     SPLITS,
     Batch,
     Corpus,
-    Embeddings,
     IntArray,
     Losses,
     Metric,
     Preset,
     Requirement,
     Scores,
-    TaskError,
-    TrainableTask,
 )
-from tasks.hugging_face import model_requirement, require_model
+from tasks.decoder_task import DecoderTask
 from tasks.shares import target_shares
 from tasks.text_settings import PRESETS, TextConfig, open_source, published, source_requirements
-from tasks.tokenizer import Vocabulary
 
 _EVALUATION_TOKENS = 8192  # tokens in one evaluation batch
 
 
-class Text(TrainableTask):
+class Text(DecoderTask):
     """One decoder, windows of real text in labelled domains."""
 
     name: ClassVar[str] = "text"
@@ -55,22 +50,12 @@ class Text(TrainableTask):
     def __init__(self, config: TextConfig, preset: Preset, cache: Path) -> None:
         super().__init__(config, preset, cache)
         self._windows: windows.Windows | None = None
-        self._vocabulary: Vocabulary | None = None
-
-    @classmethod
-    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> TextConfig:
-        """As for every task; ``auto`` becomes the embedder that it stands for here, so that a trial's id names it."""
-        from tasks import embedding
-
-        config: TextConfig = super().configure(preset, overrides)
-        return replace(config, embedder=embedding.resolve(config.embedder))
 
     # Data
 
-    def requirements(self) -> Sequence[Requirement]:
-        """The packages of the embedded corpus, or the user's data, and the pretrained model if one is named."""
-        found = source_requirements(self.config)
-        return [*found, model_requirement(self.config.model)] if self.config.model else found
+    def data_requirements(self) -> Sequence[Requirement]:
+        """The packages of the embedded corpus, or the user's data."""
+        return source_requirements(self.config)
 
     def load(self) -> Corpus:
         """The corpus; the first time it is read, deduplicated, split and tokenised, afterwards it comes from the cache.
@@ -79,15 +64,7 @@ class Text(TrainableTask):
         """
         config = self.config
         source = open_source(config)
-        if config.model:
-            require_model(config.model)
-            vocabulary = tokenizer.pretrained(config.model)
-            self._vocabulary = vocabulary
-            identity = tokenizer.pretrained_identity(vocabulary)
-            make = lambda texts: vocabulary  # noqa: E731
-        else:
-            identity = tokenizer.trained_identity(config.vocabulary)
-            make = lambda texts: tokenizer.train(texts, config.vocabulary)  # noqa: E731
+        identity, make = self.tokenization()
         made = windows.prepare(
             source,
             tokenizer=identity,
@@ -119,29 +96,19 @@ class Text(TrainableTask):
         assert self._windows is not None
         return self._windows
 
-    def vocabulary(self) -> Vocabulary:
-        """The tokenizer: the trained one, or the pretrained model's."""
-        made = self._prepared()
-        if self._vocabulary is None:
-            self._vocabulary = windows.vocabulary_of(made)
-        return self._vocabulary
+    def trained_tokenizer(self) -> Path:
+        """Beside the windows in the cache."""
+        return self._prepared().tokenizer
+
+    def texts(self, corpus: Corpus, split: str) -> list[str]:
+        """The windows' texts."""
+        return self.vocabulary().decode(corpus.examples[split])
+
+    def content(self) -> str:
+        """The fingerprint of the windows."""
+        return self._prepared().fingerprint
 
     # Model
-
-    def build_model(self, seed: int) -> nn.Module:
-        """A decoder for this preset, or the pretrained model, in training mode."""
-        config = self.config
-        if config.model:
-            return decoder.pretrained(config.model)
-        return decoder.build(
-            vocabulary=len(self._prepared().byte_lengths),
-            context=config.context,
-            width=config.width,
-            layers=config.layers,
-            heads=config.heads,
-            end=0,  # the first special token of a trained vocabulary
-            seed=seed,
-        )
 
     def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
         """``tokens``: [B, context + 1] int64."""
@@ -186,20 +153,6 @@ class Text(TrainableTask):
                 "accuracy": (right_, count),
                 "loss": (nats_, count),
             },
-        )
-
-    def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
-        """Vectors of the windows' texts; see :mod:`tasks.embedding` for the embedders."""
-        from tasks import embedding
-
-        if split not in SPLITS:
-            raise TaskError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
-        return embedding.embed(
-            self.config.embedder if embedder == "auto" else embedder,
-            texts=lambda wanted: self.vocabulary().decode(corpus.examples[wanted]),
-            content=self._prepared().fingerprint,
-            split=split,
-            cache=self.cache,
         )
 
 

@@ -16,6 +16,7 @@ from tasks.cache import atomic_path
 from tasks.hugging_face import quick
 
 END = "<|end|>"
+BYTES = 257  # the smallest vocabulary: every byte, and the end token
 _CHUNK = 512  # documents encoded at once: bounds the memory of the encodings
 
 
@@ -58,7 +59,7 @@ class Vocabulary:
 
 def train(texts: Sequence[str], size: int) -> Vocabulary:
     """A byte-level BPE of at most ``size`` tokens (end token and 256 bytes included), from these texts alone."""
-    if size < 257:
+    if size < BYTES:
         raise TaskError(f"vocabulary={size} is too small: 256 bytes and one end token need at least 257")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -17,7 +17,7 @@ from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.sources.base import Document, Source
 from tasks.sources.dedupe import distinct
 from tasks.sources.split import SPLIT_SEED, split_origins
-from tasks.tokenizer import Vocabulary, restore
+from tasks.tokenizer import Vocabulary
 
 LAYOUT = 1  # raise when the way from documents to windows changes, so that caches of the old way are not used
 
@@ -135,11 +135,3 @@ def _fingerprint(documents: Sequence[Document], splits: Mapping[str, str], array
         total.update(f"{name}{values.shape}".encode())
         total.update(values.tobytes())
     return total.hexdigest()[:32]
-
-
-def vocabulary_of(windows: Windows) -> Vocabulary:
-    """The trained tokenizer of prepared windows. Raises :class:`TaskError` where its file is damaged."""
-    vocabulary = restore(windows.tokenizer)
-    if vocabulary is None:
-        raise TaskError(f"the cached tokenizer {windows.tokenizer} is damaged; delete it and run again")
-    return vocabulary
