@@ -30,7 +30,7 @@ INSTALL = 'pip install -e ".[demo]" in the checkout'
 FINGERPRINTS: dict[str, str] = {
     "demo": "3f56a09d2d16254b80a9c80ce66a1519",
     "nano": "542148dc1f5c936592bc1406f0fe767f",
-    "small": "d29c92a8fe4a1bbd70249aad2ccdb34d",
+    "small": "78193068b7fcd014d7c8e6ac3612a9d5",
 }
 
 _PATIENCE = 20  # problems generated for each one wanted, before a skill counts as exhausted
