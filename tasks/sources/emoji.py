@@ -52,7 +52,8 @@ _TONES = {
 }
 
 # The target is a search for people: who does what, in which skin tone, with some hands and faces beside them and seldom
-# a thing or a sign. By its captions the corpus is mostly things, signs and flags.
+# a thing or a sign. By its training captions the corpus is mostly things, signs and flags: people .174, flags .141,
+# objects .138, symbols .117, travel .114, smileys .088, animals .080, food .071, activities .044, hands .033.
 TARGET = {
     "activities": 0.02,
     "animals": 0.02,
