@@ -1,8 +1,7 @@
-"""Instructions with answers: the prompt's form, which pairs belong together, and tables of them."""
+"""Instructions with answers: the prompt's form, their splits, and tables of them."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +11,9 @@ from tasks.base import SPLITS, TaskError
 from tasks.cache import content_key
 from tasks.sources.base import Document, stable_rank
 from tasks.sources.pairs import Pair, PairSource
+from tasks.sources.passages import passages
 from tasks.sources.records import Records, text_of
 from tasks.sources.split import PORTIONS, split_origins
-
-_SENTENCE_END = re.compile(r"[.?!:]+\s|\n")
-_WORD = re.compile(r"\w+")
-_LONG = 6  # words from which on a sentence says what an input is about
-_BOILERPLATE = 0.2  # share of a task's inputs from which on a common sentence belongs to the task, not to its texts
 
 
 def prompt(instruction: str, text: str = "") -> str:
@@ -28,28 +23,6 @@ def prompt(instruction: str, text: str = "") -> str:
     """
     middle = f"Input: {text.strip()}\n\n" if text.strip() else ""
     return f"{instruction.strip()}\n\n{middle}Output:"
-
-
-def passages(inputs: Sequence[str]) -> list[str]:
-    """[n] for each input of one task the text that it is about: its longest sentence, in lower case and without marks.
-
-    Many tasks ask many questions of one passage, and several tasks use the same passages. Inputs that share their
-    passage must share a split, or the answers to a passage are learnt in one and asked for in another. Sentences that
-    a fifth of the task's inputs have belong to its form and are passed over; an input without a sentence of six words
-    is its own passage.
-    """
-    sentences = [{_plain(part) for part in _SENTENCE_END.split(text)} for text in inputs]
-    common = Counter(sentence for found in sentences for sentence in found)
-    limit = max(_BOILERPLATE * len(inputs), 10)
-    keys = []
-    for text, found in zip(inputs, sentences, strict=True):
-        long = [part for part in found if part.count(" ") >= _LONG - 1 and common[part] < limit]
-        keys.append(max(long, key=lambda part: (len(part), part)) if long else _plain(text))
-    return keys
-
-
-def _plain(text: str) -> str:
-    return " ".join(_WORD.findall(text.lower()))
 
 
 def divide(pairs: Sequence[Pair], portions: Sequence[float]) -> list[Pair]:
@@ -70,7 +43,8 @@ def thin(pairs: Iterable[Pair], portion: float) -> list[Pair]:
 class Table(PairSource):
     """Rows with an instruction, perhaps an input, an answer and a domain, each a field of the row.
 
-    Rows of one input share a split (of one instruction, where there is no input), or those of one ``origin_field``.
+    Rows about one text share a split (that of the input, or of the instruction where there is none), or those of one
+    ``origin_field``.
     """
 
     def __init__(
@@ -92,7 +66,7 @@ class Table(PairSource):
 
     def identity(self) -> str:
         """Hash of the rows, the field names and the split."""
-        return content_key("table", 1, self._records.identity(), self._fields, self._portions, self._portion)
+        return content_key("table", 2, self._records.identity(), self._fields, self._portions, self._portion)
 
     def pairs(self) -> list[Pair]:
         """One pair a row, in the order of the rows."""
@@ -115,7 +89,7 @@ class Table(PairSource):
                 )
             )
             about.append(text if text.strip() else instruction)
-        keys = passages(about)
+        (keys,) = passages([about])
         named = [pair if pair.origin else replace(pair, origin=key) for pair, key in zip(found, keys, strict=True)]
         return divide(thin(named, self._portion), self._portions)
 

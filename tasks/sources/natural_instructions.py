@@ -6,15 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks.base import TaskError
 from tasks.cache import content_key
 from tasks.sources.base import stable_rank
-from tasks.sources.instructions import divide, equal_tasks, passages, prompt, thin
+from tasks.sources.instructions import divide, equal_tasks, prompt, thin
 from tasks.sources.pairs import Pair, PairSource
+from tasks.sources.passages import passages
 from tasks.sources.records import json_lines, read_bytes, text_of
 
 PLACE = "data/natural-instructions"
@@ -47,11 +48,12 @@ class NaturalInstructions(PairSource):
     ``tasks.json`` and one JSONL file a task. Of several accepted outputs the first is learnt; examples without one
     are left out.
 
-    held_out ``examples``: pairs of the training tasks are split by passage. ``tasks``: all pairs of the training
-    tasks are for training; of each test task the benchmark's own 100 test examples are for testing and the next 100
-    for validation (half and half where there are fewer), so that training and target domains may have nothing in
-    common. tasks: how many training tasks, chosen by a hash of their names; 0: all. weigh: what the target shares
-    count: evaluation examples, or tasks, each of which then weighs the same, as in the benchmark's own averages.
+    held_out ``examples``: pairs of the training tasks are split by passage, across tasks. ``tasks``: all pairs of
+    the training tasks are for training; of each test task the benchmark's own 100 test examples are for testing and
+    the next 100 for validation (half and half where there are fewer), so that training and target domains may have
+    nothing in common. tasks: how many training tasks, chosen by a hash of their names; 0: all. weigh: what the
+    target shares count: evaluation examples, or tasks, each of which then weighs the same, as in the benchmark's
+    own averages.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class NaturalInstructions(PairSource):
         if self._first:
             total.update(read_bytes(self._path / "tasks.json"))
         settings = (self._kind, self._held_out, self._definition, self._input_characters)
-        return content_key("natural-instructions", 1, total.hexdigest(), settings, self._portions, self._portion)
+        return content_key("natural-instructions", 2, total.hexdigest(), settings, self._portions, self._portion)
 
     def _skills(self, *, examples: bool) -> Iterator[Skill]:
         """The chosen tasks one by one: all of them together may not fit into memory twice."""
@@ -161,7 +163,10 @@ class NaturalInstructions(PairSource):
 
     def pairs(self) -> list[Pair]:
         """The pairs of all chosen tasks, task by task in alphabetical order, test tasks last."""
-        found: list[Pair] = []
+        # Where the splits are the benchmark's, nothing is drawn by origin, and millions of inputs are not searched.
+        drawn = self._held_out == "examples"
+        by_task: list[list[Pair]] = []
+        inputs: list[list[str]] = []
         self._left_out = 0
         for skill in self._skills(examples=True):
             kept = [(text, output) for text, output in skill.examples if output.strip()]
@@ -169,21 +174,28 @@ class NaturalInstructions(PairSource):
             if not kept:
                 raise TaskError(f"task {skill.name} in {self._path} has no example with an output; take it out")
             definition = _shortened(skill.definition, self._definition)
-            # Where the splits are the benchmark's, nothing is drawn by origin, and millions of inputs are not searched.
-            drawn = self._held_out == "examples"
-            origins = passages([text for text, _ in kept]) if drawn else [skill.name] * len(kept)
             pairs = [
                 Pair(
                     domain=skill.labels[self._kind],
-                    origin=origin,
+                    origin=skill.name,
                     prompt=prompt(definition, text[-self._input_characters :] if self._input_characters else text),
                     answer=output.strip(),
-                    split="train" if self._held_out == "tasks" and not skill.held_out else "",
+                    split="" if drawn or skill.held_out else "train",
                 )
-                for (text, output), origin in zip(kept, origins, strict=True)
+                for text, output in kept
             ]
-            found += _tested(pairs) if skill.held_out else thin(pairs, self._portion)
-        return divide(found, self._portions) if self._held_out == "examples" else found
+            if drawn:
+                by_task.append(pairs)
+                inputs.append([text for text, _ in kept])
+            else:
+                by_task.append(_tested(pairs) if skill.held_out else thin(pairs, self._portion))
+        if not drawn:
+            return [pair for pairs in by_task for pair in pairs]
+        found: list[Pair] = []
+        for pairs, origins in zip(by_task, passages(inputs), strict=True):
+            named = [replace(pair, origin=origin) for pair, origin in zip(pairs, origins, strict=True)]
+            found += thin(named, self._portion)
+        return divide(found, self._portions)
 
     def provenance(self) -> dict[str, Any]:
         """Which release and tasks were read, and how."""

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.base import TaskError
 from tasks.sources.dolly import Dolly
-from tasks.sources.instructions import Table, divide, passages, prompt
+from tasks.sources.instructions import Table, divide, prompt
 from tasks.sources.natural_instructions import NaturalInstructions
 from tasks.sources.pairs import Pair
 from tasks.sources.records import JsonLines
@@ -94,18 +94,6 @@ def read(path: Path, **settings: Any) -> NaturalInstructions:
 def test_the_prompt_leaves_out_an_empty_input() -> None:
     assert prompt("Name a colour.\n") == "Name a colour.\n\nOutput:"
     assert prompt("Add.", " 1 2 ") == "Add.\n\nInput: 1 2\n\nOutput:"
-
-
-def test_questions_about_one_passage_belong_together() -> None:
-    first, second = (f"Passage: {phrase(seed, 12)}. Question: " for seed in (1, 2))
-    keys = passages([f"{first}why?", f"{first}since when?", f"{second}why?"])
-    assert keys[0] == keys[1] != keys[2]
-
-
-def test_what_a_tasks_inputs_have_in_common_says_nothing_about_their_passage() -> None:
-    form = "Is the sentence above one that you would say to a friend in the street?"
-    keys = passages([f"{phrase(seed, 9)}. {form}" for seed in range(40)])
-    assert len(set(keys)) == 40
 
 
 def test_a_split_of_its_own_stays_and_others_are_drawn_in_the_portions() -> None:
