@@ -80,11 +80,12 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         name="nano",
         recipe=Recipe(steps=350, batch_size=16, learning_rate=4e-3),
-        # A context this short would lose the beginning of most prompts, which is where they say what to do; so the
-        # inputs lose theirs instead.
+        # A prompt that does not fit loses its beginning, which says what to do. So the inputs lose theirs before: on
+        # the sample of Natural Instructions 6 % of the prompts are shortened still, most of them in three tasks whose
+        # answers alone nearly fill the context. (120 characters: 10 %; without a limit: 55 %.)
         settings={
             "definition": "short",
-            "input_characters": 120,
+            "input_characters": 80,
             "context": 96,
             "validation_examples": 50,
             "test_examples": 100,
