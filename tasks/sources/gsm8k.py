@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 from tasks.base import TaskError
 from tasks.cache import content_key
 from tasks.sources.pairs import Pair
+from tasks.sources.records import digest, json_lines
 from tasks.sources.verified import MARK, VerifiedSource, final_answer, same_answer
 
 SPLIT_FILES = {"train": ("train.jsonl", "train.jsonl.gz"), "test": ("test.jsonl", "test.jsonl.gz")}
@@ -47,7 +44,7 @@ class Gsm8k(VerifiedSource):
 
     def identity(self) -> str:
         """Hash of the files as they lie on disk."""
-        digests = {split: hashlib.sha256(_bytes(file)).hexdigest() for split, file in self._files.items() if file}
+        digests = {split: digest(file) for split, file in self._files.items() if file}
         return content_key("gsm8k", 1, digests)
 
     def pairs(self) -> list[Pair]:
@@ -68,13 +65,11 @@ def is_gsm8k(path: Path) -> bool:
     names = [path / name for name in SPLIT_FILES["train"]] if path.is_dir() else [path]
     for file in names:
         if file.is_file() and file.name.endswith((".jsonl", ".jsonl.gz")):
-            opener = gzip.open if file.suffix == ".gz" else open
             try:
-                with opener(file, "rt", encoding="utf-8") as lines:
-                    first = json.loads(next(iter(lines), "null"))
-            except (OSError, EOFError, zlib.error, ValueError):
+                first = next(json_lines(file)).row
+            except TaskError:
                 return False
-            return isinstance(first, dict) and "question" in first and f"\n{MARK} " in str(first.get("answer"))
+            return "question" in first and f"\n{MARK} " in str(first.get("answer"))
     return False
 
 
@@ -84,41 +79,10 @@ def domain_of(solution: str) -> str:
     return f"{min(max(steps, 2), MOST_STEPS)} steps"
 
 
-def lines_of(file: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(``file:line``, object) of every line of a JSONL file, plain or gzipped; blank ones left out."""
-    raw = _bytes(file)
-    if file.suffix == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise TaskError(f"{file} is not a whole gzip file ({error}); compress it again") from None
-    found = []
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line.decode("utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8 or nested too deeply"
-            raise TaskError(f"{file}:{number}: not a JSON object on one line ({reason})") from None
-        if not isinstance(entry, dict):
-            raise TaskError(f"{file}:{number}: a {type(entry).__name__}, expected an object")
-        found.append((f"{file}:{number}", entry))
-    if not found:
-        raise TaskError(f"{file} holds no lines; every line is an object with a question and an answer")
-    return found
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise TaskError(f"cannot read {file}: {error.strerror}") from None
-
-
 def _read(file: Path, split: str) -> list[Pair]:
     pairs = []
-    for where, entry in lines_of(file):
+    for record in json_lines(file):
+        where, entry = record.where, record.row
         for name in ("question", "answer"):
             if not isinstance(entry.get(name), str) or not entry[name].strip():
                 raise TaskError(f"{where}: field {name!r} is missing, empty or no string; is this GSM8K?")

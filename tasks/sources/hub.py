@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Hub(Records):
         """``place``: where to put a local copy; for messages."""
         path, _, self._revision = name.removeprefix(PREFIX).partition("@")
         self._name, _, self._configuration = path.partition(":")
+        self.name = f"data set {self._name!r}"
         self._place = place
         self._loaded: Any = None
 
@@ -57,7 +58,7 @@ class Hub(Records):
         prints = {split: [len(part), part._fingerprint] for split, part in sorted(loaded.items())}
         return content_key("hub", self._name, self._configuration, self._revision, prints)
 
-    def records(self) -> Iterator[Record]:
+    def records(self, fields: Collection[str] | None = None) -> Iterator[Record]:
         """The rows of all splits that are for training or evaluation."""
         loaded = self._load()
         known = {split: _SPLITS[split] for split in loaded if split in _SPLITS}
@@ -65,7 +66,10 @@ class Hub(Records):
             raise TaskError(f"data set {self._name!r} has no train, validation or test split but {', '.join(loaded)}")
         whole = set(known.values()) == {"train", "validation", "test"}
         for split, ours in known.items():
-            for number, row in enumerate(loaded[split]):
+            part = loaded[split]
+            if fields is not None:
+                part = part.select_columns([name for name in part.column_names if name in fields])
+            for number, row in enumerate(part):
                 yield Record(where=f"{self._name} {split}:{number}", row=row, split=ours if whole else "")
 
     def provenance(self) -> dict[str, Any]:

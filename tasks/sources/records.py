@@ -7,7 +7,7 @@ import hashlib
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,28 @@ class Record:
 
 
 class Records(ABC):
-    """A table of rows."""
+    """A table of rows. ``name``: what messages about the whole of it call it."""
+
+    name: str
 
     @abstractmethod
     def identity(self) -> str:
         """Hash of the contents; quick."""
 
     @abstractmethod
-    def records(self) -> Iterator[Record]:
-        """All rows in their published order. Raises :class:`tasks.base.TaskError`."""
+    def records(self, fields: Collection[str] | None = None) -> Iterator[Record]:
+        """All rows in their published order, with at least these fields of them, where they have them.
+
+        Raises :class:`tasks.base.TaskError`.
+        """
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """Where the rows came from, as JSON-able data."""
+
+    def names(self) -> list[str]:
+        """The fields of the first row."""
+        return list(next(self.records()).row)
 
 
 class JsonLines(Records):
@@ -46,18 +55,73 @@ class JsonLines(Records):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.name = str(path)
 
     def identity(self) -> str:
         """Hash of the file as it lies on disk."""
-        return content_key("jsonl", hashlib.sha256(read_bytes(self._path)).hexdigest())
+        return content_key("jsonl", digest(self._path))
 
-    def records(self) -> Iterator[Record]:
+    def records(self, fields: Collection[str] | None = None) -> Iterator[Record]:
         """One record a line. A bad line is a :class:`TaskError` that names file and line."""
         yield from json_lines(self._path)
 
     def provenance(self) -> dict[str, Any]:
         """The file's name."""
         return {"source": "jsonl", "name": self._path.name}
+
+
+class Parquet(Records):
+    """A ``.parquet`` file, of which only the fields asked for are read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path)
+
+    def identity(self) -> str:
+        """Hash of the file as it lies on disk."""
+        return content_key("parquet", digest(self._path))
+
+    def names(self) -> list[str]:
+        """The table's columns."""
+        return list(self._open().schema_arrow.names)
+
+    def records(self, fields: Collection[str] | None = None) -> Iterator[Record]:
+        """One record a row; a damaged file is a :class:`TaskError`."""
+        file = self._open()
+        if not file.metadata.num_rows:
+            raise TaskError(f"{self._path} holds no rows")
+        columns = [name for name in file.schema_arrow.names if fields is None or name in fields]
+        batches = file.iter_batches(batch_size=1024, columns=columns)
+        number = 0
+        while True:
+            try:
+                rows = next(batches).to_pylist()
+            except StopIteration:
+                return
+            except Exception as error:
+                raise self._damaged(error) from None
+            for row in rows:
+                number += 1
+                yield Record(where=f"{self._path}, row {number}", row=row)
+
+    def provenance(self) -> dict[str, Any]:
+        """The file's name."""
+        return {"source": "parquet", "name": self._path.name}
+
+    def _open(self) -> Any:
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise TaskError(f"{self._path} needs pyarrow, which is not installed: pip install pyarrow") from None
+        try:
+            return parquet.ParquetFile(self._path)
+        except Exception as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> TaskError:
+        """The library has an error class of its own for every kind of damage."""
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return TaskError(f"{self._path} is not a whole parquet file ({reason}); fetch it again")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -68,16 +132,19 @@ def read_bytes(path: Path) -> bytes:
         raise TaskError(f"cannot read {path}: {error.strerror}") from None
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file, which need not fit into memory."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror}") from None
+
+
 def json_lines(path: Path) -> Iterator[Record]:
-    """The objects of a JSONL file, gzipped if its name says so."""
-    raw = read_bytes(path)
-    if path.suffix == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise TaskError(f"{path} is not a whole gzip file ({error}); compress it again") from None
+    """The objects of a JSONL file, gzipped if its name says so, read line by line."""
     found = False
-    for number, line in enumerate(raw.split(b"\n"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -92,6 +159,16 @@ def json_lines(path: Path) -> Iterator[Record]:
         yield Record(where=where, row=row)
     if not found:
         raise TaskError(f"{path} holds no lines; every line is an object with named fields")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise TaskError(f"{path} is not a whole gzip file ({error}); compress it again") from None
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror}") from None
 
 
 def text_of(record: Record, field: str, setting: str = "", *, empty: bool = False) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.base import TaskError
 from tasks.sources.gsm8k import Gsm8k, domain_of, is_gsm8k
+from tasks.sources.records import Parquet
 from tasks.sources.traces import Traces
 from tasks.sources.verified import final_answer, same_answer
 
@@ -150,7 +151,7 @@ S1K = {
 def test_traces_know_the_columns_of_s1k(tmp_path: Path) -> None:
     source = Traces(write_jsonl(tmp_path / "s1k.jsonl", [S1K]))
     (pair,) = source.pairs()
-    assert (pair.domain, pair.prompt, pair.split) == ("math", "What is 2+2?", "")
+    assert (pair.domain, pair.prompt, pair.split) == ("math", "What is 2+2?", "train")
     assert pair.answer == "Two and two.\n#### The answer is \\boxed{4}."
     assert source.verify(pair, "short #### 4") == 1.0
     assert source.verify(pair, "#### 5") == 0.0
@@ -164,7 +165,75 @@ def test_columns_of_traces_can_be_named(tmp_path: Path) -> None:
     fields = {"question": "q", "reasoning": "why", "answer": "a", "domain": "topic"}
     first, second = Traces(write_jsonl(tmp_path / "t.jsonl", rows), fields=fields).pairs()
     assert (first.answer, first.domain, first.split) == ("count\n#### 2", "sums", "test")
-    assert (second.answer, second.split) == ("#### x", "")
+    assert (second.answer, second.split) == ("#### x", "train")
+
+
+# One row in the columns of simplescaling/data_ablation_full59K, in their order.
+S1_59K = {
+    "solution": "The product is 6.",
+    "question": "What is 2 times 3?",
+    "cot_type": "math",
+    "source_type": "AI-MO/NuminaMath-CoT/olympiads",
+    "metadata": "{}",
+    "cot": None,
+    "thinking_trajectories": ["Twice three."],
+    "attempt": "It is 6.",
+}
+
+
+def many(source: str, count: int) -> list[dict[str, object]]:
+    return [{**S1_59K, "question": f"{source} {n}?", "source_type": source} for n in range(count)]
+
+
+def test_small_domains_of_traces_are_trained_on_and_not_judged(tmp_path: Path) -> None:
+    shared: dict[str, object] = {**S1_59K, "question": "large 0?", "source_type": "small"}
+    rows = [*many("large", 40), *many("three", 3), *many("small", 2), shared, *many("tiny", 1)]
+    source = Traces(write_jsonl(tmp_path / "s1.jsonl", rows), fields={"domain": "source_type"})
+    pairs = source.pairs()
+    splits: dict[str, set[str]] = {}
+    for pair in pairs:
+        splits.setdefault(pair.domain, set()).add(pair.split)
+    everything = {"train", "validation", "test"}
+    assert splits == {"large": everything, "three": everything, "small": {"train"}, "tiny": {"train"}}
+    assert next(pair.split for pair in pairs if pair.prompt == "large 0?") == "train"
+    assert source.provenance()["train_only"] == {"small": 3, "tiny": 1}
+    assert pairs[0].answer == "Twice three.\n#### The product is 6."
+
+
+def test_portions_of_traces_and_rows_without_an_answer(tmp_path: Path) -> None:
+    rows = [*many("a", 100), {**S1_59K, "solution": " "}, {**S1_59K, "solution": None}]
+    path = write_jsonl(tmp_path / "s1.jsonl", rows)
+    source = Traces(path, fields={"domain": "source_type"}, portions=(0.5, 0.25, 0.25))
+    splits = [pair.split for pair in source.pairs()]
+    assert [splits.count(split) for split in ("train", "validation", "test")] == [50, 25, 25]
+    assert source.provenance()["without_answer"] == 2
+    thinned = Traces(path, fields={"domain": "source_type"}, portion=0.5)
+    assert 30 < len(thinned.pairs()) < 70
+    assert len({source.identity(), thinned.identity(), Traces(path).identity()}) == 3
+    nothing = Traces(write_jsonl(tmp_path / "none.jsonl", [{**S1_59K, "solution": ""}]), settings={"answer": "column="})
+    with pytest.raises(TaskError, match=r"none.jsonl: no row has an answer; choose column="):
+        nothing.pairs()
+
+
+@pytest.mark.parametrize(
+    ("reference", "final"),
+    [
+        ("Add them.\n#### 42", "42"),
+        ("#### Solution\nIt is \\boxed{7}.\n#### Remark\nEasy.", "7"),
+        ("It is \\boxed{7}.\n##### Remark", "7"),
+        ("#### 5", "5"),
+    ],
+)
+def test_a_reference_that_holds_the_mark_itself_is_verified_by_its_answer(
+    tmp_path: Path, reference: str, final: str
+) -> None:
+    source = Traces(write_jsonl(tmp_path / "t.jsonl", [{**S1K, "solution": reference}]))
+    (pair,) = source.pairs()
+    assert pair.answer.startswith("Two and two.\n")
+    assert pair.answer.count("####") == 1
+    assert source.verify(pair, f"#### {final}") == 1.0
+    assert source.verify(pair, pair.answer) == 1.0
+    assert source.verify(pair, "#### Remark") == 0.0
 
 
 def test_traces_of_a_folder_and_of_parquet(tmp_path: Path) -> None:
@@ -174,6 +243,8 @@ def test_traces_of_a_folder_and_of_parquet(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([S1K, {**S1K, "question": "And 3+3?"}]), tmp_path / "a.parquet")
     write_jsonl(tmp_path / "b.jsonl", [S1K])
     (tmp_path / "README.md").write_text("not data")
+    (tmp_path / ".cache").mkdir()
+    write_jsonl(tmp_path / ".cache" / "notes.jsonl", [{"commit": "1"}])
     pairs = Traces(tmp_path).pairs()
     assert [pair.prompt for pair in pairs] == ["What is 2+2?", "And 3+3?", "What is 2+2?"]
     assert pairs[0] == pairs[2]
@@ -181,6 +252,20 @@ def test_traces_of_a_folder_and_of_parquet(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="not a whole parquet file") as caught:
         Traces(tmp_path).pairs()
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_columns_needed_are_read_of_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa.Table.from_pylist(many("a", 4)), tmp_path / "a.parquet")
+    table = Parquet(tmp_path / "a.parquet")
+    assert table.names() == list(S1_59K)
+    assert [list(record.row) for record in table.records({"question", "solution"})] == [["solution", "question"]] * 4
+    assert next(table.records()).where == f"{tmp_path / 'a.parquet'}, row 1"
+    parquet.write_table(pa.Table.from_pylist(many("a", 1)).slice(1), tmp_path / "b.parquet")
+    with pytest.raises(TaskError, match="holds no rows"):
+        list(Parquet(tmp_path / "b.parquet").records())
 
 
 def test_bad_traces_are_errors_that_name_the_setting(tmp_path: Path) -> None:
