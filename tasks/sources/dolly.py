@@ -12,14 +12,19 @@ FILE = "databricks-dolly-15k.jsonl"
 PLACE = f"data/dolly/{FILE}"
 HUB = "hub:databricks/databricks-dolly-15k"
 FIELDS = {"instruction", "context", "response", "category"}
-ROWS = 15_011
 
 
 class Dolly(Table):
     """The published file, or the data set of the same layout: instruction, context, response, category."""
 
     def __init__(
-        self, records: Records, *, domain: str = "category", portions: Sequence[float], portion: float = 1.0
+        self,
+        records: Records,
+        *,
+        domain: str = "category",
+        input_characters: int = 0,
+        portions: Sequence[float],
+        portion: float = 1.0,
     ) -> None:
         super().__init__(
             records,
@@ -27,6 +32,7 @@ class Dolly(Table):
             input_field="context",
             answer_field="response",
             domain_field=domain,
+            input_characters=input_characters,
             portions=portions,
             portion=portion,
         )

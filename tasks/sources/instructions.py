@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,11 +39,16 @@ def thin(pairs: Iterable[Pair], portion: float) -> list[Pair]:
     return [pair for pair in pairs if int(stable_rank(pair.prompt + "\0" + pair.answer)[:12], 16) < limit]
 
 
+def ending(text: str, characters: int) -> str:
+    """The last characters of an input, where a question about a passage usually stands; 0: all."""
+    return text[-characters:] if characters else text
+
+
 class Table(PairSource):
     """Rows with an instruction, perhaps an input, an answer and a domain, each a field of the row.
 
     Rows about one text share a split (that of the input, or of the instruction where there is none), or those of one
-    ``origin_field``.
+    ``origin_field``. Rows without an answer are left out. input_characters: an input's last ones that are kept; 0: all.
     """
 
     def __init__(
@@ -56,49 +60,59 @@ class Table(PairSource):
         answer_field: str = "output",
         domain_field: str = "domain",
         origin_field: str = "origin",
+        input_characters: int = 0,
         portions: Sequence[float] = tuple(PORTIONS.values()),
         portion: float = 1.0,
     ) -> None:
         self._records = records
         self._fields = (instruction_field, input_field, answer_field, domain_field, origin_field)
+        self._input_characters = input_characters
         self._portions = tuple(portions)
         self._portion = portion
+        self._left_out = 0
 
     def identity(self) -> str:
-        """Hash of the rows, the field names and the split."""
-        return content_key("table", 2, self._records.identity(), self._fields, self._portions, self._portion)
+        """Hash of the rows, the field names, the inputs' length and the split."""
+        settings = (self._fields, self._input_characters, self._portions, self._portion)
+        return content_key("table", 2, self._records.identity(), *settings)
 
     def pairs(self) -> list[Pair]:
-        """One pair a row, in the order of the rows."""
+        """One pair a row that has an answer, in the order of the rows."""
         instruction_field, input_field, answer_field, domain_field, origin_field = self._fields
         found: list[Pair] = []
         about: list[str] = []
-        for record in self._records.records():
+        self._left_out = 0
+        for record in self._records.records(self._fields):
             instruction = text_of(record, instruction_field, "instruction_field")
             text = text_of(record, input_field, "input_field", empty=True)
             origin = record.row.get(origin_field, "")
             if not isinstance(origin, str | int):
                 raise TaskError(f"{record.where}: field {origin_field!r} must be text or a whole number")
+            answer = text_of(record, answer_field, "answer_field", empty=answer_field in record.row).strip()
+            if not answer:
+                self._left_out += 1
+                continue
             found.append(
                 Pair(
                     domain=text_of(record, domain_field, "domain"),
                     origin=str(origin),
-                    prompt=prompt(instruction, text),
-                    answer=text_of(record, answer_field, "answer_field"),
+                    prompt=prompt(instruction, ending(text, self._input_characters)),
+                    answer=answer,
                     split=record.split,
                 )
             )
             about.append(text if text.strip() else instruction)
+        if not found:
+            raise TaskError(f"{self._records.name}: no row has an answer in {answer_field!r}; choose answer_field=")
         (keys,) = passages([about])
         named = [pair if pair.origin else replace(pair, origin=key) for pair, key in zip(found, keys, strict=True)]
         return divide(thin(named, self._portion), self._portions)
 
     def provenance(self) -> dict[str, Any]:
-        """Where the rows came from, and the fields that were read."""
-        return {**self._records.provenance(), "fields": list(self._fields), "split": list(self._portions)}
-
-
-def equal_tasks(domains: Mapping[str, str]) -> dict[str, float]:
-    """Target shares where every task counts the same; ``domains``: task -> domain."""
-    counts = Counter(domains.values())
-    return {domain: counts[domain] / len(domains) for domain in sorted(counts)}
+        """Where the rows came from, the fields that were read, and how many rows had no answer."""
+        return {
+            **self._records.provenance(),
+            "fields": list(self._fields),
+            "split": list(self._portions),
+            "without_output": self._left_out,
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from tasks.base import TaskError
 from tasks.cache import content_key
 from tasks.sources.base import stable_rank
-from tasks.sources.instructions import divide, equal_tasks, prompt, thin
+from tasks.sources.instructions import divide, ending, prompt, thin
 from tasks.sources.pairs import Pair, PairSource
 from tasks.sources.passages import passages
 from tasks.sources.records import json_lines, read_bytes, text_of
@@ -97,7 +98,8 @@ class NaturalInstructions(PairSource):
         if self._weigh == "examples":
             return None
         judged = [skill for skill in self._skills(examples=False) if skill.held_out or self._held_out == "examples"]
-        return equal_tasks({skill.name: skill.labels[self._kind] for skill in judged})
+        counts = Counter(skill.labels[self._kind] for skill in judged)
+        return {domain: count / len(judged) for domain, count in sorted(counts.items())}
 
     def _files(self) -> list[tuple[Path, bool]]:
         """The files of the chosen tasks, and whether each is a test task."""
@@ -148,9 +150,9 @@ class NaturalInstructions(PairSource):
     def _skills(self, *, examples: bool) -> Iterator[Skill]:
         """The chosen tasks one by one: all of them together may not fit into memory twice."""
         if self._first:
-            entries = {entry["file"]: entry for entry in self._contents()}
+            entries = {self._path / entry["file"]: entry for entry in self._contents()}
             for path, _ in self._files():
-                entry = entries[path.name]
+                entry = entries[path]
                 rows = [
                     (text_of(record, "input", empty=True), text_of(record, "target", empty=True))
                     for record in (json_lines(path) if examples else ())
@@ -178,7 +180,7 @@ class NaturalInstructions(PairSource):
                 Pair(
                     domain=skill.labels[self._kind],
                     origin=skill.name,
-                    prompt=prompt(definition, text[-self._input_characters :] if self._input_characters else text),
+                    prompt=prompt(definition, ending(text, self._input_characters)),
                     answer=output.strip(),
                     split="" if drawn or skill.held_out else "train",
                 )

@@ -145,6 +145,27 @@ def test_a_bad_row_is_one_line_with_the_remedy(tmp_path: Path, row: dict[str, ob
     assert message in str(caught.value)
 
 
+def test_rows_without_an_answer_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"instruction": f"Do {n}", "output": "yes", "domain": "a"} for n in range(20)]
+    rows[3]["output"], rows[4]["output"] = " ", None
+    source = Table(JsonLines(write_jsonl(tmp_path / "rows.jsonl", rows)))
+    assert len(source.pairs()) == 18
+    assert source.provenance()["without_output"] == 2
+    empty = write_jsonl(tmp_path / "empty.jsonl", [{"instruction": "Do", "output": "", "domain": "a"}])
+    with pytest.raises(TaskError, match=r"empty.jsonl: no row has an answer in 'output'; choose answer_field="):
+        Table(JsonLines(empty)).pairs()
+
+
+def test_inputs_of_a_table_can_be_shortened(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"instruction": "Do", "input": phrase(n), "output": "yes", "domain": "a"} for n in range(20)
+    ]
+    path = JsonLines(write_jsonl(tmp_path / "rows.jsonl", rows))
+    assert Table(path, input_characters=4).pairs()[0].prompt == f"Do\n\nInput: {phrase(0)[-4:].strip()}\n\nOutput:"
+    assert Table(path).pairs()[0].origin == Table(path, input_characters=4).pairs()[0].origin  # of the whole input
+    assert Table(path).identity() != Table(path, input_characters=4).identity()
+
+
 def test_lines_that_are_no_objects(tmp_path: Path) -> None:
     for text, message in (("[1]\n", "a list, expected an object"), ("{\n", "not a JSON object"), ("\n", "no lines")):
         (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
@@ -211,6 +232,16 @@ def test_release_1(release_1: Path) -> None:
     assert {pair.domain for pair in pairs} == {"alpha", "misc"}  # three spellings are one source
     assert pairs[0].prompt.startswith("Definition: Look at the sentence. Then say it. Prompt: Do number 0.\n\nInput: ")
     assert len({pair.domain for pair in read(release_1, domain="task").pairs()}) == 4
+
+
+def test_files_of_release_1_may_lie_in_a_folder_of_their_own(release_1: Path) -> None:
+    (release_1 / "data").mkdir()
+    listed = json.loads((release_1 / "tasks.json").read_text(encoding="utf-8"))
+    for entry in listed["tasks"]:
+        (release_1 / entry["file"]).rename(release_1 / "data" / entry["file"])
+        entry["file"] = f"data/{entry['file']}"
+    (release_1 / "tasks.json").write_text(json.dumps(listed), encoding="utf-8")
+    assert len(read(release_1).pairs()) == 80
 
 
 def test_definitions_and_inputs_can_be_shortened(release_1: Path, release_2: Path) -> None:
