@@ -32,7 +32,7 @@ from mixers.base import Array, Mixture
 from mixers.rnb import balance
 from mixers.simplex import total_variation
 from tasks.base import Batch, Losses
-from tasks.clip_model import Clip
+from tasks.clip.model import Clip
 from tasks.multimodal import Multimodal
 
 LAM = 3.0

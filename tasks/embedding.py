@@ -13,13 +13,13 @@ import numpy as np
 
 from tasks.base import SPLITS, Embeddings, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
+from tasks.clip.images import Images
 from tasks.embedders.base import Embedder
 from tasks.embedders.image import EfficientNet, ImageEmbedder, PixelColours, available
 from tasks.embedders.minilm import MiniLM
 from tasks.embedders.sentence import Sentence
 from tasks.embedders.static import Static
 from tasks.embedders.tfidf import Tfidf
-from tasks.images import Images
 
 LAYOUT = 1  # raise when an embedder's vectors change, so that cached ones are not used
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks import clip_corpus, clip_model, clip_requirements, clip_scores, clip_tokens
 from tasks.base import (
     SPLITS,
     Batch,
@@ -29,9 +28,14 @@ from tasks.base import (
     TrainableTask,
 )
 from tasks.cache import content_key
-from tasks.clip_corpus import Prepared
-from tasks.clip_tokens import Vocabulary
-from tasks.images import DECODER, Images, shifted
+from tasks.clip import corpus as clip_corpus
+from tasks.clip import model as clip_model
+from tasks.clip import requirements as clip_requirements
+from tasks.clip import scores as clip_scores
+from tasks.clip import tokens as clip_tokens
+from tasks.clip.corpus import Prepared
+from tasks.clip.images import DECODER, Images, shifted
+from tasks.clip.tokens import Vocabulary
 from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
 from tasks.shares import target_shares
 
@@ -101,7 +105,7 @@ class Multimodal(TrainableTask):
     def load(self) -> Corpus:
         """The corpus; the first time it is read, split and tokenised, afterwards it comes from the cache.
 
-        ``examples`` are :class:`tasks.clip_corpus.Pairs`. Decoded images are mapped from the cache, or decoded as they
+        ``examples`` are :class:`tasks.clip.corpus.Pairs`. Decoded images are mapped from the cache, or decoded as they
         are asked for where they exceed ``decoded_megabytes``.
         """
         config = self.config

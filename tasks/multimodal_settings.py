@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.base import Preset, Recipe, TaskError
-from tasks.images import Framing
+from tasks.clip.images import Framing
 from tasks.sources.captioned import CaptionedSource
 from tasks.sources.emoji import Emoji
 from tasks.sources.webdataset import WebDataset

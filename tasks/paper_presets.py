@@ -53,8 +53,8 @@ PAPER_NATURAL_INSTRUCTIONS = Preset(
     name="paper/natural-instructions",
     recipe=_GPT_NEO_RECIPE,
     # The paper: 100 of 876 tasks, 285k examples, 38 categories. 876 is what the default split has in training and test
-    # tasks together. Which 100 is not said; ours are drawn by a hash of the names from the training tasks, so that the
-    # numbers of examples and of categories come near the paper's without being equal to them.
+    # tasks together. Which 100 is not said; ours are drawn by a hash of the names from the training tasks, and will
+    # not have the paper's numbers of examples and categories.
     settings={**_GPT_NEO, "format": "natural-instructions", "domain": "category", "tasks": 100},
     summary="R&B's Sup-NatInst: 100 tasks in their categories, judged on held-out examples; meant for a GPU",
 )
@@ -73,12 +73,16 @@ PAPER_S1 = Preset(
     name="paper/s1",
     # Tables 5 and 7: Qwen2-0.5B, context 8192, batch 4, 1e-5, 500 steps, judged by the loss. The split is not given.
     recipe=_recipe(steps=500, batch_size=4, learning_rate=1e-5),
+    # Domains are the sources, as in Table 2. Those too small for three splits are trained on and not judged.
     settings={
         "format": "traces",
+        "domain": "source_type",
         "model": "Qwen/Qwen2-0.5B",
         "context": 8192,
         "validation_examples": ALL,
         "test_examples": ALL,
     },
-    summary="R&B's S1-59K reasoning traces, Qwen2-0.5B at 8192 tokens; meant for a large GPU",
+    # Float32 logits of a batch: 4 x 8192 x 152k x 4 bytes, held several times over by the softmax and its gradient.
+    summary="R&B's S1-59K reasoning traces, Qwen2-0.5B at 8192 tokens; meant for a GPU of 80 GB or more, by estimate: "
+    "the logits of all positions of a batch are 20 GB in float32",
 )

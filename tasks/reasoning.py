@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks.answers import ANSWER_METRICS, AnswerTask
 from tasks.base import Corpus, FloatArray, IntArray, Metric, Preset
-from tasks.generation import greedy
-from tasks.pairs_data import Rows
+from tasks.language.answers import ANSWER_METRICS, AnswerTask
+from tasks.language.generation import greedy
+from tasks.language.rows import Rows
 from tasks.reasoning_settings import PRESETS, ReasoningConfig, open_source, published
 from tasks.sources.verified import VerifiedSource
 

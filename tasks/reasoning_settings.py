@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tasks.answers_settings import AnswerConfig
 from tasks.base import Preset, Recipe, TaskError
+from tasks.language.answers_settings import AnswerConfig
 from tasks.sources.gsm8k import Gsm8k, is_gsm8k
 from tasks.sources.reasoning_problems import FINGERPRINTS, Problems
 from tasks.sources.traces import SUFFIXES, Traces

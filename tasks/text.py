@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import windows
 from tasks.base import (
     SPLITS,
     Batch,
@@ -25,7 +24,8 @@ from tasks.base import (
     Requirement,
     Scores,
 )
-from tasks.decoder_task import DecoderTask
+from tasks.language import windows
+from tasks.language.task import DecoderTask
 from tasks.shares import target_shares
 from tasks.text_settings import PRESETS, TextConfig, open_source, published, source_requirements
 
@@ -87,7 +87,7 @@ class Text(DecoderTask):
             target_shares=target,
             fingerprint=digest.hexdigest()[:32],
             expected_fingerprint=published(config, self.preset),
-            provenance=made.provenance,
+            provenance=self.provenance(made.provenance),
         )
 
     def _prepared(self) -> windows.Windows:

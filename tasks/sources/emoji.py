@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.images import pixel_digest
+from tasks.clip.images import pixel_digest
 from tasks.sources.base import stable_rank
 from tasks.sources.captioned import Captioned, CaptionedSource
 

@@ -427,7 +427,7 @@ def test_flops_and_memory_are_counted_from_shapes() -> None:
 
 def test_counted_flops_at_small_stay_below_a_thousandth() -> None:
     """A step's signal with m = 64 and its share of the Gram matrices, against 6 N D of the text task's model."""
-    from tasks import decoder
+    from tasks.language import decoder
     from tasks.text import Text
 
     preset = Text.presets["small"]

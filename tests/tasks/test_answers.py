@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tasks import pairs_data
-from tasks.answers import AnswerConfig, AnswerTask, answer_mask
 from tasks.base import SPLITS, Preset, Recipe, Requirement, TaskError
-from tasks.generation import greedy
-from tasks.pairs_data import assign, favourites, layout, separate
+from tasks.language import rows as pairs_rows
+from tasks.language.answers import AnswerConfig, AnswerTask, answer_mask
+from tasks.language.generation import greedy
+from tasks.language.rows import assign, favourites, layout, separate
 from tasks.sources.pairs import Pair, PairSource
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ class Given(PairSource):
         self._pairs, self.target = list(pairs), target
 
     def identity(self) -> str:
-        return pairs_data.content_key([pairs_data._plain(pair) for pair in self._pairs])
+        return pairs_rows.content_key([pairs_rows._plain(pair) for pair in self._pairs])
 
     def pairs(self) -> list[Pair]:
         return self._pairs
@@ -148,7 +148,7 @@ def test_long_pairs_are_shortened_and_counted(make: Make) -> None:
 def test_open_splits_are_drawn_by_origin_and_never_share_a_prompt(make: Make) -> None:
     corpus = make(skills()).load()
     prompts = {
-        split: {pairs_data.normalised(each.prompt) for each in separate(assign(skills()))[0][split]} for split in SPLITS
+        split: {pairs_rows.normalised(each.prompt) for each in separate(assign(skills()))[0][split]} for split in SPLITS
     }
     assert not prompts["train"] & prompts["test"]
     assert not prompts["train"] & prompts["validation"]
@@ -428,7 +428,7 @@ def test_scores_do_not_depend_on_how_examples_are_batched(make: Make, monkeypatc
     corpus = task.load()
     model = task.build_model(0)
     whole = task.evaluate(model, corpus, "test", device=CPU, dtype=torch.float32)
-    monkeypatch.setattr("tasks.answers._EVALUATION_LOGITS", 3 * 257 * 20)
+    monkeypatch.setattr("tasks.language.answers._EVALUATION_LOGITS", 3 * 257 * 20)
     small = task.evaluate(model, corpus, "test", device=CPU, dtype=torch.float32)
     for name, (top, _) in whole.sums.items():
         assert small.sums[name][0] == pytest.approx(top, rel=1e-4)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasks.base import SPLITS, TaskError
-from tasks.images import decode, pixel_digest
+from tasks.clip.images import decode, pixel_digest
 from tasks.sources import emoji
 from tasks.sources.captioned import Captioned, gather_small, groups, split_groups
 from tasks.sources.emoji import CAPTIONS, DOMAINS, PINS, SMALLEST_CLASS, TARGET, Emoji

@@ -159,13 +159,17 @@ def test_the_format_is_guessed_where_the_layout_says_it(make: MakeInstruct, doll
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"instruct brings no data of its own.*; pass instruct\[path=FILE.jsonl\]"),
+        ({}, r"instruct brings no data of its own: pass instruct\[path=FILE.jsonl\]"),
         ({"path": "nowhere"}, r"path=nowhere: no such file or folder; pass instruct\[path="),
         ({"path": "."}, "no copy of Natural Instructions"),
         ({"path": "notes.txt"}, "path=notes.txt: expected a .jsonl or .jsonl.gz file"),
         ({"path": ".", "format": "jsonl"}, "is a folder, but format=jsonl is one file"),
         ({"format": "natural-instructions"}, "not found; git clone --depth 1 .* data/natural-instructions, or pass"),
-        ({"path": "rows.jsonl", "weigh": "tasks"}, "weigh=tasks is for a clone of allenai/natural-instructions"),
+        (
+            {"path": "rows.jsonl", "weigh": "tasks"},
+            "weigh=tasks is for Natural Instructions; a table of named .* takes",
+        ),
+        ({"path": "notes.jsonl", "format": "dolly", "answer_field": "b"}, "answer_field=b is for traces and a table"),
         ({"path": "hub:x/natural-instructions", "domain": "category"}, "have no category; use domain=task, or clone"),
     ],
 )
@@ -175,6 +179,7 @@ def test_wrong_data_is_one_line_with_the_remedy(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("text", encoding="utf-8")
     write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "a"}])
+    write_jsonl(tmp_path / "notes.jsonl", dolly_rows(4))
     with pytest.raises(TaskError, match=message) as caught:
         make(**settings).load()
     assert "\n" not in str(caught.value)
@@ -238,6 +243,44 @@ def test_data_in_the_default_place_is_found(
     data, model = make("paper/dolly", model=str(gpt_neo)).requirements()
     assert data.found == "data/dolly/databricks-dolly-15k.jsonl"
     assert model.found
+
+
+def test_traces_are_a_format_with_columns_of_their_own(make: MakeInstruct, tmp_path: Path) -> None:
+    rows = [
+        {"question": f"How many {phrase(n, 3)} {n}?", "cot": phrase(n, 4), "truth": str(n), "source_type": "ab"[n % 2]}
+        for n in range(60)
+    ]
+    path = write_jsonl(tmp_path / "traces.jsonl", rows)
+    task = make("paper/s1", path=str(path), answer_field="truth", model="")
+    corpus = task.load()
+    assert corpus.domains == ("a", "b")
+    assert corpus.examples["test"].pairs[0].answer.startswith("#### ")
+    with pytest.raises(TaskError, match=r"weigh=tasks is for Natural Instructions; traces takes answer_field"):
+        make(path=str(path), format="traces", weigh="tasks").load()
+
+
+def test_a_row_says_which_weights_a_local_model_has(make: MakeInstruct, dolly: Path, gpt_neo: Path) -> None:
+    first = make(path=str(dolly), model=str(gpt_neo)).load().provenance["pretrained"]
+    assert first == make(path=str(dolly), model=f"{gpt_neo}/").load().provenance["pretrained"]
+    file = gpt_neo / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    second = make(path=str(dolly), model=str(gpt_neo)).load().provenance["pretrained"]
+    assert first["model"] == second["model"] == "gpt-neo"
+    assert first["digest"] != second["digest"]
+    assert "pretrained" not in make(path=str(dolly)).load().provenance
+
+
+def test_a_local_folder_is_loaded_without_asking_the_hub(gpt_neo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> bool:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(hugging_face, "reachable", asked)
+    with hugging_face.quick(str(gpt_neo)) as online:
+        assert not online
+    with hugging_face.quick("./not/there") as online:
+        assert not online
 
 
 def run(cache: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks import clip_model, clip_scores
 from tasks.base import SPLITS, Corpus, Requirement, TaskError
+from tasks.clip import model as clip_model
+from tasks.clip import scores as clip_scores
 from tasks.multimodal import Multimodal
 from tasks.multimodal_settings import settings_of
 from tasks.sources.emoji import Emoji

@@ -13,8 +13,8 @@ from sklearn.cluster import KMeans
 
 from tasks import embedding
 from tasks.base import SPLITS, TaskError
+from tasks.clip.images import Images, Places
 from tasks.embedders.image import EfficientNet, PixelColours, available
-from tasks.images import Images, Places
 from tasks.multimodal import Multimodal
 from tasks.sources.emoji import Emoji
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.gradients import GradientTracker, last_layers
 from mixers.base import DomainGradients
-from tasks import clip_model
+from tasks.clip import model as clip_model
 from tasks.multimodal import Multimodal
 
 from .test_multimodal import some, tiny_clip

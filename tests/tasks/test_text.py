@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from tasks import tokenizer
 from tasks.base import SPLITS, TaskError
+from tasks.language import tokenizer
+from tasks.language.windows import cut
 from tasks.sources.folder import Folder
 from tasks.sources.split import split_origins
 from tasks.text import Text
-from tasks.windows import cut
 
 from .conftest import sentences, write_jsonl
 

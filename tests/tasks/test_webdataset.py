@@ -18,7 +18,7 @@ from harness.results import metrics_of
 from harness.store import RunFolder
 from harness.trial import run_trial
 from tasks.base import SPLITS, TaskError
-from tasks.images import Images, decode, shifted
+from tasks.clip.images import Images, decode, shifted
 from tasks.multimodal import Multimodal
 from tasks.sources.webdataset import WebDataset, find_shards
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import Requirement
-from tasks.clip_tokens import MISSING
+from tasks.clip.tokens import MISSING
 from tasks.embedders import image as image_embedders
 from tasks.multimodal_settings import MultimodalConfig
 from tasks.sources.emoji import PINS

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.base import Stage, TaskError
-from tasks.clip_tokens import MISSING
+from tasks.clip.tokens import MISSING
 from tasks.hugging_face import quick
 
 LARGEST_SCALE = math.log(100)  # Radford et al. 2021, section 2.5

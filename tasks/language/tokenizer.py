@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tasks.base import TaskError
 from tasks.cache import atomic_path
-from tasks.hugging_face import quick
+from tasks.hugging_face import place, quick
 
 END = "<|end|>"
 BYTES = 257  # the smallest vocabulary: every byte, and the end token
@@ -94,8 +94,8 @@ def pretrained(model: str) -> Vocabulary:
     from transformers import AutoTokenizer
 
     try:
-        with quick():
-            fast = AutoTokenizer.from_pretrained(model)
+        with quick(model):
+            fast = AutoTokenizer.from_pretrained(place(model))
     except Exception as error:  # many kinds, from missing files to network errors
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskError(f"cannot load the tokenizer of model {model!r}: {reason[0]}") from None

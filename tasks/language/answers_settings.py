@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tasks.base import Metric, TaskError
-from tasks.tokenizer import BYTES
+from tasks.language.tokenizer import BYTES
 
 ANSWER_METRICS = (
     Metric(name="exact_match", unit="share of answers", higher_is_better=True, primary=True),

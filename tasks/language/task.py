@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from tasks import decoder, tokenizer
 from tasks.base import SPLITS, Corpus, Embeddings, Preset, Requirement, TaskError, TrainableTask
-from tasks.hugging_face import model_requirement, require_model
-from tasks.tokenizer import Vocabulary
+from tasks.hugging_face import model_requirement, require_model, weights
+from tasks.language import decoder, tokenizer
+from tasks.language.tokenizer import Vocabulary
 
 
 class DecoderTask(TrainableTask):
@@ -67,6 +67,10 @@ class DecoderTask(TrainableTask):
             return tokenizer.pretrained_identity(vocabulary), lambda texts: vocabulary
         size = self.config.vocabulary or tokenizer.BYTES
         return tokenizer.trained_identity(size), lambda texts: tokenizer.train(texts, size)
+
+    def provenance(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the data came from, and which weights a pretrained model has."""
+        return {**data, "pretrained": weights(self.config.model)} if self.config.model else dict(data)
 
     def vocabulary(self) -> Vocabulary:
         """The tokenizer: the trained one, or the pretrained model's. Raises :class:`TaskError` for a damaged file."""

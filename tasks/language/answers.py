@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks import pairs_data
-from tasks.answers_settings import ANSWER_METRICS, AnswerConfig
 from tasks.base import (
     SPLITS,
     Batch,
@@ -28,8 +26,10 @@ from tasks.base import (
     Scores,
     TaskError,
 )
-from tasks.decoder_task import DecoderTask
-from tasks.pairs_data import Rows
+from tasks.language import rows as prepared_rows
+from tasks.language.answers_settings import ANSWER_METRICS, AnswerConfig
+from tasks.language.rows import Rows
+from tasks.language.task import DecoderTask
 from tasks.shares import target_shares
 from tasks.sources.pairs import PairSource
 
@@ -51,7 +51,7 @@ class AnswerTask(DecoderTask):
 
     def __init__(self, config: Any, preset: Preset, cache: Path) -> None:
         super().__init__(config, preset, cache)
-        self._rows: pairs_data.Prepared | None = None
+        self._rows: prepared_rows.Prepared | None = None
 
     # What a subclass says
 
@@ -78,12 +78,12 @@ class AnswerTask(DecoderTask):
     def load(self) -> Corpus:
         """The corpus; the first time it is read, split and tokenised, afterwards it comes from the cache.
 
-        ``examples`` are :class:`tasks.pairs_data.Rows`; an example's units are its tokens without the padding.
+        ``examples`` are :class:`tasks.language.rows.Rows`; an example's units are its tokens without the padding.
         """
         config = self.config
         source = self.open_source()
         identity, make = self.tokenization()
-        made = pairs_data.prepare(
+        made = prepared_rows.prepare(
             source,
             tokenizer=identity,
             make_vocabulary=make,
@@ -103,10 +103,10 @@ class AnswerTask(DecoderTask):
             target_shares=target,
             fingerprint=digest.hexdigest()[:32],
             expected_fingerprint=self.published(),
-            provenance=made.provenance,
+            provenance=self.provenance(made.provenance),
         )
 
-    def _target(self, made: pairs_data.Prepared, wanted: Mapping[str, float] | None) -> FloatArray:
+    def _target(self, made: prepared_rows.Prepared, wanted: Mapping[str, float] | None) -> FloatArray:
         """[m] target shares: the wanted ones, or the test shares where the source gives them, or the train shares."""
         shares = target_shares(wanted, made.domains, made.test_shares if made.given else made.train_shares)
         for domain, share, tested in zip(made.domains, shares, made.test_shares, strict=True):
@@ -116,7 +116,7 @@ class AnswerTask(DecoderTask):
                 )
         return shares
 
-    def prepared(self) -> pairs_data.Prepared:
+    def prepared(self) -> prepared_rows.Prepared:
         """The tokenised source, loaded if it is not yet."""
         if self._rows is None:
             self.load()

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from tasks.base import SPLITS, FloatArray, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
-from tasks.clip_tokens import Tokens, Vocabulary
-from tasks.images import Places
+from tasks.clip.images import Places
+from tasks.clip.tokens import Tokens, Vocabulary
 from tasks.sources.captioned import (
     SPLIT_SEED,
     Captioned,

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from tasks.base import SPLITS, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
+from tasks.language.tokenizer import Vocabulary
 from tasks.sources.base import Document, Source
 from tasks.sources.dedupe import distinct
 from tasks.sources.split import SPLIT_SEED, split_origins
-from tasks.tokenizer import Vocabulary
 
 LAYOUT = 1  # raise when the way from documents to windows changes, so that caches of the old way are not used
 
@@ -28,7 +28,8 @@ Tokens = npt.NDArray[np.integer]
 class Windows:
     """A tokenised corpus. tokens: per split [n, context + 1]; labels: per split [n]; fingerprint: of texts and tokens.
 
-    byte_lengths: [vocabulary], see :class:`tasks.tokenizer.Vocabulary`. tokenizer: where the trained tokenizer lies.
+    byte_lengths: [vocabulary], see :class:`tasks.language.tokenizer.Vocabulary`. tokenizer: where the trained one
+    lies.
     """
 
     domains: tuple[str, ...]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tasks.base import TaskError
-from tasks.hugging_face import quick
+from tasks.hugging_face import place, quick
 
 
 def build(*, vocabulary: int, context: int, width: int, layers: int, heads: int, end: int, seed: int) -> nn.Module:
@@ -47,9 +47,9 @@ def pretrained(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     try:
-        with quick(), torch.random.fork_rng(devices=[]):
+        with quick(name), torch.random.fork_rng(devices=[]):
             # The library takes fused attention where the model has it; GPT-Neo has not, and refuses to be told.
-            model: nn.Module = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_cache=False)
+            model: nn.Module = AutoModelForCausalLM.from_pretrained(place(name), dtype=torch.float32, use_cache=False)
     except Exception as error:  # many kinds, from missing files to network errors
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TaskError(f"cannot load model {name!r}: {reason[0]}") from None

@@ -1,0 +1,1 @@
+"""What the multimodal task is made of: model, captions and images, scores."""

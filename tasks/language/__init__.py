@@ -1,0 +1,1 @@
+"""What tasks with a decoder are made of: tokenizer, model, windows of text, rows of prompt and answer."""
