@@ -8,7 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.errors import UserError
-from harness.experiment import Experiment, build_config, trials
+from harness.experiment import Experiment, build_config, plain, trials
 from harness.registry import Registry
 from harness.spec import PluginSpec, TrialSpec
 from harness.store import RunFolder
@@ -65,8 +65,8 @@ def dry_run(experiment: Experiment, out: Path, cache: Path) -> tuple[str, bool]:
     ready = True
     for spec in by_task(grid).values():
         needs = needs_of(spec, registry, cache)
-        ready = ready and all(need.found or need.fetchable for need in needs)
-        parts += ["", f"{spec.task.label} at {spec.preset}", _recipe(spec), _settings(spec), _needs(needs)]
+        ready = ready and all(need.within_reach() for need in needs)
+        parts += ["", f"{spec.task.label} at {spec.preset}", _recipe(spec), _settings(spec, registry), _needs(needs)]
     return "\n".join(parts), ready
 
 
@@ -89,9 +89,11 @@ def _recipe(spec: TrialSpec) -> str:
     )
 
 
-def _settings(spec: TrialSpec) -> str:
-    shown = {key: value for key, value in spec.task.config.items() if value not in ("", {}, [], None)}
-    return "  settings  " + ", ".join(f"{key}={value}" for key, value in shown.items())
+def _settings(spec: TrialSpec, registry: Registry) -> str:
+    """What differs from the task's defaults, which ``harness info`` shows."""
+    defaults = plain(registry.get("tasks", spec.task.name).cls.Config())
+    shown = [f"{key}={value}" for key, value in spec.task.config.items() if value != defaults[key]]
+    return f"  settings  {', '.join(shown) or 'none'} (others as in: harness info {spec.task.name})"
 
 
 def _needs(needs: Sequence[Requirement]) -> str:
@@ -99,6 +101,7 @@ def _needs(needs: Sequence[Requirement]) -> str:
         return "  needs     nothing beyond this installation"
     rows = []
     for need in needs:
-        state = "found" if need.found else "to be fetched" if need.fetchable else "MISSING"
-        rows.append(["  needs", state, need.what, need.found or need.remedy])
+        state = "found" if need.found else "to be fetched" if need.within_reach() else "MISSING"
+        out_of_reach = f"{need.source} does not answer; " if state == "MISSING" and need.fetchable else ""
+        rows.append(["  needs", state, need.what, need.found or out_of_reach + need.remedy])
     return tabulate(rows, tablefmt="plain")

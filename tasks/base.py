@@ -18,6 +18,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from tasks.network import answers
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 SPLITS = ("train", "validation", "test")
@@ -62,14 +64,23 @@ class Requirement:
     """Something that a task needs and that may be missing: data, a model, a package.
 
     what: its name. found: where it lies, or an empty string where it is not there. remedy: one line that says how to
-    get it and where to put it. fetchable: whether ``load`` or ``build_model`` gets it by itself where there is a
-    network.
+    get it and where to put it. source: the address (``https://host``) from which ``load`` or ``build_model`` gets it by
+    themselves where that answers; empty where it must be put in place.
     """
 
     what: str
     found: str
     remedy: str
-    fetchable: bool = False
+    source: str = ""
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether it is fetched by itself where there is a network."""
+        return bool(self.source)
+
+    def within_reach(self) -> bool:
+        """Whether it is here, or its source answers from here; may take seconds."""
+        return bool(self.found) or (self.fetchable and answers(self.source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tasks.base import Requirement, TaskError
+from tasks.network import answers
 
-_REACH = 3.0  # seconds after which the hub counts as out of reach
 _WEIGHTS = (".safetensors", ".bin")
 _EDGE = 1 << 20  # bytes of each end of a weight file that tell it apart
 
@@ -53,17 +51,14 @@ def quick(name: str = "") -> Iterator[bool]:
             owner.HF_HUB_OFFLINE = value
 
 
+def endpoint() -> str:
+    """The hub's address."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
 def reachable() -> bool:
-    """Whether the hub's address answers; taken for granted behind a proxy."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_REACH).close()
-    except OSError:
-        return False
-    return True
+    """Whether the hub's address answers."""
+    return answers(endpoint())
 
 
 def model_requirement(name: str) -> Requirement:
@@ -72,7 +67,9 @@ def model_requirement(name: str) -> Requirement:
     remedy = f"hf download {name} where there is a network, or model=<folder that holds it>"
     if looks_local(name):
         remedy = "no such folder; pass model=<folder that holds it>, or a name on the hub"
-    return Requirement(what=f"model {name}", found=folder or "", remedy=remedy, fetchable=not looks_local(name))
+    return Requirement(
+        what=f"model {name}", found=folder or "", remedy=remedy, source="" if looks_local(name) else endpoint()
+    )
 
 
 def require_model(name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import Requirement, TaskError
+from tasks.hugging_face import endpoint
 from tasks.instruct_settings import InstructConfig
 from tasks.sources import dolly, hub, natural_instructions
 from tasks.sources.hub import Hub
@@ -194,7 +195,7 @@ def data_requirement(config: InstructConfig, preset: Mapping[str, Any]) -> Requi
         what=f"data {config.path or ('' if config.format == 'auto' else form.place)}".strip(),
         found=hub.cached(where) if remote else where,
         remedy=form.remedy,
-        fetchable=remote and find_spec("datasets") is not None,
+        source=endpoint() if remote and find_spec("datasets") is not None else "",
     )
 
 

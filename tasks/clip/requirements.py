@@ -9,6 +9,7 @@ from typing import Any
 from tasks.base import Requirement
 from tasks.clip.tokens import MISSING
 from tasks.embedders import image as image_embedders
+from tasks.hugging_face import endpoint
 from tasks.multimodal_settings import MultimodalConfig
 from tasks.sources.emoji import PINS
 from tasks.sources.webdataset import find_shards
@@ -86,8 +87,9 @@ def _checkpoint(model: str, pretrained: str) -> Requirement:
     repository, _, name = str(tag.get("hf_hub", "")).rpartition("/")
     if repository:
         return _hub(what, repository, (str(Path(name).with_suffix(".safetensors")), name) if name else _WEIGHTS)
-    path = Path(_OWN_CACHE).expanduser() / Path(str(tag.get("url", ""))).name
-    return Requirement(what=what, found=str(path) if path.is_file() else "", remedy=_NETWORK, fetchable=True)
+    url = str(tag.get("url", ""))
+    path = Path(_OWN_CACHE).expanduser() / Path(url).name
+    return Requirement(what=what, found=str(path) if path.is_file() else "", remedy=_NETWORK, source=url or endpoint())
 
 
 def _hub(what: str, repository: str, names: tuple[str, ...]) -> Requirement:
@@ -101,4 +103,4 @@ def _hub(what: str, repository: str, names: tuple[str, ...]) -> Requirement:
         cached = []
     found = next((str(Path(place).parent) for place in cached if isinstance(place, str)), "")
     remedy = f"hf download {repository} where there is a network"
-    return Requirement(what=what, found=found, remedy=remedy, fetchable=True)
+    return Requirement(what=what, found=found, remedy=remedy, source=endpoint())

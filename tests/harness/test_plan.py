@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,17 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lambda *words: CliRunner().invoke(main, ["run", "--plugin", FAR, "--device", "cpu", *words])
 
 
-def test_a_dry_run_says_what_would_run_and_runs_nothing(call, tmp_path):
-    result = call("--tasks", "far[need=model]", "--mixers", "uniform,rnb", "--seeds", "3", "--dry-run")
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """An address that answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(call, tmp_path, listening):
+    result = call(
+        "--tasks", f"far[need=model,source={listening}]", "--mixers", "uniform,rnb", "--seeds", "3", "--dry-run"
+    )
     assert result.exit_code == 0, result.output
     assert "6 trials, 0 already done" in result.output
     assert "1 task x 1 partition x 2 mixers x 3 seeds" in result.output
@@ -31,6 +42,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(call, tmp_path):
     states = {line.split()[1]: line for line in result.output.splitlines() if line.strip().startswith("needs")}
     assert "symbols" in states["found"] or "data" in states["found"]
     assert "to be fetched" in result.output
+    assert "settings  need=model, source=" in result.output
     assert not (tmp_path / "runs").exists()
 
 
@@ -40,6 +52,15 @@ def test_something_missing_ends_a_dry_run_with_code_2(call):
     assert "MISSING" in result.stdout
     assert "put it at data/far" in result.stdout
     assert result.stderr == "error: something that this run needs is missing, see above\n"
+
+
+def test_what_cannot_be_fetched_from_here_is_missing(call, monkeypatch):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    result = call("--tasks", "far[need=model]", "--dry-run")
+    assert result.exit_code == 2
+    assert "MISSING" in result.stdout
+    assert "https://127.0.0.1:9 does not answer; set model=" in result.stdout
 
 
 def test_a_run_with_something_missing_does_not_start(call, tmp_path):

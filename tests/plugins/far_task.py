@@ -16,10 +16,11 @@ from tests.plugins.toy_task import Toy, ToyConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FarConfig(ToyConfig):
-    """shared: judge on add-two too, which is trained on. need: what is missing: nothing, data, or model (fetchable)."""
+    """shared: judge on add-two too, which is trained on. need: what is missing: nothing, data, or model (of source)."""
 
     shared: bool = False
     need: str = "nothing"
+    source: str = "https://127.0.0.1:9"
 
 
 class Far(Toy):
@@ -33,7 +34,10 @@ class Far(Toy):
             Requirement(what="symbols", found="built in", remedy=""),
             Requirement(what="data", found="" if self.config.need == "data" else "here", remedy="put it at data/far"),
             Requirement(
-                what="model", found="" if self.config.need == "model" else "here", remedy="set model=", fetchable=True
+                what="model",
+                found="" if self.config.need == "model" else "here",
+                remedy="set model=",
+                source=self.config.source,
             ),
         )
 

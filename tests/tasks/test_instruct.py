@@ -317,6 +317,18 @@ def test_a_trial_on_categories_that_it_is_not_trained_on(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of Natural Instructions is not there")
+@pytest.mark.parametrize("domain", ["task", "source"])
+def test_a_smoke_trial_on_the_sample(domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ",".join(f"{name}={value}" for name, value in TINY.items())
+    task = f"instruct[path={SAMPLE},domain={domain},portion=0.05,{settings}]"
+    words = ("--tasks", task, "--preset", "nano", "--mixers", "rnb[rounds=2]", "--partitions", "original,kmeans[k=4]")
+    rows = run(tmp_path / "cache", monkeypatch, *words, "--steps", "4")
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert {len(row["domains"]["train"]) for row in rows} == {4, {"task": 45, "source": 10}[domain]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of Natural Instructions is not there")
 def test_the_sample_of_the_first_release(make: MakeInstruct) -> None:
     task = make(path=str(SAMPLE), domain="source", weigh="tasks", portion=0.1)
     corpus = task.load()
