@@ -122,10 +122,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 def target_shares(corpus: Corpus, partition: Partition) -> npt.NDArray[np.float64]:
     """[n] share j = sum over original domains i of target_i x (share of i's validation examples assigned to j).
 
+    Examples count by the corpus's weights, as in judgement.
     A target domain without validation examples keeps its share out; the rest is scaled up to one.
     """
     table = np.zeros((len(corpus.domains), len(partition.target_domains)))
-    np.add.at(table, (corpus.labels["validation"], partition.validation), 1.0)
+    weights = corpus.weights.get("validation", 1.0)
+    np.add.at(table, (corpus.labels["validation"], partition.validation), weights)
     counts = table.sum(axis=1)
     seen = counts > 0
     shares = (corpus.target_shares[seen] / corpus.target_shares[seen].sum()) @ (table[seen] / counts[seen, None])

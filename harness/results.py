@@ -11,6 +11,8 @@ from mixers.base import Mixture
 from mixers.simplex import entropy
 from tasks.base import Corpus, Scores, TaskError, TrainableTask
 
+MOST_CHANGES = 200
+
 
 def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str, Any]:
     """Every metric under the target shares, macro, worst and by original domain.
@@ -59,8 +61,16 @@ def _baseline(metric: str, corpus: Corpus, scores: Scores) -> dict[str, Any]:
 
 
 def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) -> dict[str, Any]:
-    """Requested and realised shares, epochs, and the whole trajectory with its entropy and largest weight."""
+    """Requested and realised shares, epochs, and the trajectory with its entropy and largest weight.
+
+    A mixer that answers after every step would make a row of megabytes: of more than :data:`MOST_CHANGES` mixtures so
+    many are kept, evenly spaced, the first and the last among them, and ``changes`` says how many there were.
+    """
     drawn = sampler.drawn
+    changes = len(trajectory)
+    if changes > MOST_CHANGES:
+        kept = np.unique(np.linspace(0, changes - 1, MOST_CHANGES).round().astype(int))
+        trajectory = [trajectory[index] for index in kept]
     loss_weights = [
         [step, mixture.loss_weights.tolist()] for step, mixture in trajectory if mixture.loss_weights is not None
     ]
@@ -72,4 +82,5 @@ def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) ->
         "epochs": sampler.epochs.tolist(),
         "entropy": [entropy(mixture.weights) for _, mixture in trajectory],
         "largest": [float(mixture.weights.max()) for _, mixture in trajectory],
+        **({"changes": changes} if changes > len(trajectory) else {}),
     }

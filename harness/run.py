@@ -17,6 +17,7 @@ from harness.caches import cache_root
 from harness.engines.local import prepare_worker, run_all, worker_environment
 from harness.errors import UserError
 from harness.experiment import Experiment, trials
+from harness.leaderboard.cautions import oddity
 from harness.leaderboard.rows import read_rows
 from harness.plan import by_task, refuse_incomplete, task_of
 from harness.progress import GridProgress
@@ -80,6 +81,8 @@ def run_experiment(
                 ):
                     row = folder.row(spec.id) or {}
                     progress.finish(spec, row)
+                    if row["status"] == "ok" and (odd := oddity(row)):
+                        progress.say(f"  note: {spec.mixer.label} {odd} (seed {spec.seed})")
                     if row["status"] == "ok" and row["fingerprint_expected"] not in (None, row["fingerprint"]):
                         progress.say(
                             f"  note: the corpus differs from the published one (found {row['fingerprint'][:12]}, "

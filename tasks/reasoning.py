@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from tasks.base import Corpus, FloatArray, IntArray, Metric, Preset
 from tasks.language.answers import ANSWER_METRICS, AnswerTask
 from tasks.language.generation import greedy
 from tasks.language.rows import Rows
-from tasks.reasoning_settings import PRESETS, ReasoningConfig, open_source, published
+from tasks.reasoning_settings import OWN_DATA, PRESETS, ReasoningConfig, open_source, published
 from tasks.sources.verified import VerifiedSource
 
 
@@ -34,6 +34,12 @@ class Reasoning(AnswerTask):
     presets: ClassVar[Mapping[str, Preset]] = {preset.name: preset for preset in PRESETS}
 
     config: ReasoningConfig
+
+    @classmethod
+    def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> Any:
+        """As for every task; the vocabulary and the context of the generated problems are not for data of one's own."""
+        own = OWN_DATA if overrides.get("path") else {}
+        return super().configure(preset, {**own, **overrides})
 
     def open_source(self) -> VerifiedSource:
         """The reader that the config names."""

@@ -13,6 +13,9 @@ from tasks.sources.reasoning_problems import FINGERPRINTS, Problems
 from tasks.sources.traces import SUFFIXES, Traces
 from tasks.sources.verified import VerifiedSource
 
+# For a path, where not set otherwise: worked solutions are sentences of a hundred tokens and more, not single bytes.
+OWN_DATA = {"vocabulary": 2048, "context": 384}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningConfig(AnswerConfig):
@@ -23,6 +26,7 @@ class ReasoningConfig(AnswerConfig):
     question_field, reasoning_field, answer_field, domain_field: columns of traces; empty ones are guessed.
     problems: generated training problems of all domains together. level: how hard they are, ``short`` or ``long``.
     verified_examples: test examples a domain whose answers are generated and verified.
+    With a path, vocabulary and context are 2048 and 384 unless they are set.
     """
 
     path: str = ""

@@ -12,6 +12,7 @@ from harness.leaderboard.aggregates import by_seed
 from harness.leaderboard.groups import CellKey, Group
 from harness.leaderboard.rows import Row
 from harness.leaderboard.standings import BASELINES, OWN_PARTITION, Standing, mixer_name, scored_cells
+from mixers.simplex import entropy
 
 # Libraries whose version may change what a seed gives.
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers")
@@ -24,7 +25,7 @@ def of_group(group: Group) -> list[str]:
 
 def of_table(standing: Standing) -> list[str]:
     """Lines about rows that gave the same results, and about means over different seeds."""
-    lines = _same_results(standing)
+    lines = [*_same_results(standing), *_odd_mixtures(standing.group)]
     if len({tuple(row["spec"]["seed"] for row in rows) for rows in scored_cells(standing.group).values()}) > 1:
         lines.append(
             "Not all rows have the same seeds: means of rows with fewer seeds are over other seeds; only differences "
@@ -103,6 +104,36 @@ def _same_results(standing: Standing) -> list[str]:
         where = f" ({', '.join(name for name in group.partitions if name in partitions)})" if partitions else ""
         lines.append(f"`{ours}` {what} `{theirs}` in {seeds}{where}.")
     return lines
+
+
+COLLAPSED = 0.99  # largest weight from which a mixture counts as one domain's
+NEAR_UNIFORM = 0.005  # share of log m within which the entropy counts as that of the uniform mixture
+
+
+def oddity(row: Row) -> str:
+    """What is odd about the mixtures of a mixer that adapts: it collapsed, or it never left uniform; else empty."""
+    mixtures = [weights for _, weights in row["mixture"]["requested"]]
+    m = len(mixtures[0])
+    if len(mixtures) < 2 or m < 2:
+        return ""
+    if max(max(weights) for weights in mixtures) >= COLLAPSED:
+        return "collapsed to one domain"
+    if min(entropy(weights) for weights in mixtures) >= (1 - NEAR_UNIFORM) * math.log(m):
+        return "never left the uniform mixture"
+    return ""
+
+
+def _odd_mixtures(group: Group) -> list[str]:
+    """A sentence for each row of the table in which some seeds' mixtures are odd."""
+    found: dict[tuple[CellKey, str], list[int]] = {}
+    for cell, rows in scored_cells(group).items():
+        for row in rows:
+            if odd := oddity(row):
+                found.setdefault((cell, odd), []).append(row["spec"]["seed"])
+    return [
+        f"`{'/'.join(cell)}` {odd} in seed{'s' if len(seeds) > 1 else ''} {wording.spans(sorted(seeds))}."
+        for (cell, odd), seeds in sorted(found.items())
+    ]
 
 
 def _agree(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> bool:

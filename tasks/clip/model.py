@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -167,7 +168,8 @@ def geometry(model: str) -> tuple[int, int]:
         raise TaskError(MISSING) from None
     found = open_clip.get_model_config(model)
     if found is None:
-        near: Sequence[str] = [name for name in open_clip.list_models() if name.lower() == model.lower()]
+        known = {name.lower(): name for name in open_clip.list_models()}
+        near = [known[name] for name in get_close_matches(model.lower(), known, n=1)]
         hint = f"did you mean {near[0]!r}?" if near else "open_clip.list_models() names them"
         raise TaskError(f"model={model!r} is no open_clip model; {hint}")
     size = found["vision_cfg"].get("image_size", 224)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import Requirement
+from tasks.clip.model import geometry
 from tasks.clip.tokens import MISSING
 from tasks.embedders import image as image_embedders
 from tasks.hugging_face import endpoint
@@ -30,6 +31,8 @@ def requirements(config: MultimodalConfig) -> list[Requirement]:
     if config.embedder == "image":
         found += [_package(name, _DEMO) for name in image_embedders.PACKAGES]
     if config.model and found[0].found:
+        if ":" not in config.model:  # a hub's or a folder's own config is read when it is there
+            geometry(config.model)
         found += _of_model(config.model, config.pretrained)
     return found
 
@@ -45,7 +48,8 @@ def _shards(path: str) -> Requirement:
     shards = find_shards(path)
     remedy = (
         f"put shards ({{00000..}}.tar with .jpg, .txt and .json) under {path}, or set path=FOLDER; "
-        "those of DataComp small: download_upstream.py of github.com/mlfoundations/datacomp --scale small"
+        f"those of DataComp small: download_upstream.py --scale small --data_dir {path} "
+        "of github.com/mlfoundations/datacomp"
     )
     return Requirement(
         what="WebDataset shards", found=f"{path} ({len(shards)} shards)" if shards else "", remedy=remedy

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.base import TaskError
 from tasks.embedders.base import Embedder, Vectors, unit
+from tasks.hugging_face import place, quick
 
 
 class Sentence(Embedder):
@@ -21,7 +22,8 @@ class Sentence(Embedder):
                 f'embedder st:{model} needs sentence-transformers: pip install -e ".[embed]" in the checkout'
             ) from None
         try:
-            self._model = sentence_transformers.SentenceTransformer(model)
+            with quick(model):
+                self._model = sentence_transformers.SentenceTransformer(place(model))
         except Exception as error:  # many kinds, from missing files to network errors
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise TaskError(f"cannot load embedder st:{model}: {reason[0]}") from None

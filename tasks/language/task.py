@@ -32,7 +32,12 @@ class DecoderTask(TrainableTask):
         from tasks import embedding
 
         config = super().configure(preset, overrides)
-        return replace(config, embedder=embedding.resolve(config.embedder))
+        embedder = embedding.resolve(config.embedder)
+        embedding.check(embedder)
+        if not config.model and (config.width % config.heads or (config.width // config.heads) % 2):
+            parts = f"width={config.width} must be a multiple of heads={config.heads}, with an even quotient"
+            raise TaskError(f"task {cls.name}: {parts}")
+        return replace(config, embedder=embedder)
 
     @abstractmethod
     def data_requirements(self) -> Sequence[Requirement]:
@@ -51,8 +56,10 @@ class DecoderTask(TrainableTask):
         """Hash of the texts of all splits."""
 
     def requirements(self) -> Sequence[Requirement]:
-        """What the data needs, and the pretrained model if one is named."""
-        found = self.data_requirements()
+        """What the data needs, what the embedder of regroupers needs, and the pretrained model if one is named."""
+        from tasks import embedding
+
+        found = [*self.data_requirements(), *embedding.requirements(self.config.embedder)]
         return [*found, model_requirement(self.config.model)] if self.config.model else found
 
     def tokenization(self) -> tuple[str, Callable[[Sequence[str]], Vocabulary]]:

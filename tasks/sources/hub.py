@@ -38,7 +38,8 @@ class Hub(Records):
                 import datasets
             except ImportError:
                 raise TaskError(
-                    f"path=hub:{self._name} needs the datasets library: pip install 'mixoff[hub]'; or {remedy}"
+                    f"path=hub:{self._name} needs the datasets library: "
+                    f'pip install -e ".[hub]" in the checkout; or {remedy}'
                 ) from None
             online = True
             try:

@@ -67,8 +67,12 @@ class Jsonl(Source):
         where = f"{self._path}:{number}"
         try:
             entry = json.loads(line.decode("utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8 or nested too deeply"
+        except (ValueError, RecursionError) as error:
+            reason = (
+                error.msg
+                if isinstance(error, json.JSONDecodeError)
+                else "not UTF-8, nested too deeply, or a number too long"
+            )
             raise TaskError(f"{where}: not a JSON object on one line ({reason})") from None
         if not isinstance(entry, dict):
             raise TaskError(f"{where}: a {type(entry).__name__}, expected an object with {text_field!r}")

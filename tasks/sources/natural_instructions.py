@@ -117,7 +117,10 @@ class NaturalInstructions(PairSource):
     def _listed(self, split: str) -> list[Path]:
         """Files of the default split's tasks, in alphabetical order."""
         file = self._path / "splits" / "default" / f"{split}_tasks.txt"
-        names = sorted(set(read_bytes(file).decode().split()))
+        try:
+            names = sorted(set(read_bytes(file).decode().split()))
+        except UnicodeDecodeError:
+            raise TaskError(f"{file} is no UTF-8 text; take the file from {REPOSITORY}") from None
         if not names:
             raise TaskError(f"{file} names no tasks; take the file from {REPOSITORY}")
         paths = [self._path / "tasks" / f"{name}.json" for name in names]
@@ -245,7 +248,7 @@ def _tested(pairs: Sequence[Pair]) -> list[Pair]:
 def _json(raw: bytes, file: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(raw.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise TaskError(f"{file} is no JSON ({' '.join(str(error).split())}); take the file from its origin") from None
     if not isinstance(loaded, dict):
         raise TaskError(f"{file}: a {type(loaded).__name__}, expected an object")

@@ -150,8 +150,12 @@ def json_lines(path: Path) -> Iterator[Record]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line.decode("utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8 or nested too deeply"
+        except (ValueError, RecursionError) as error:
+            reason = (
+                error.msg
+                if isinstance(error, json.JSONDecodeError)
+                else "not UTF-8, nested too deeply, or a number too long"
+            )
             raise TaskError(f"{where}: not a JSON object on one line ({reason})") from None
         if not isinstance(row, dict):
             raise TaskError(f"{where}: a {type(row).__name__}, expected an object with named fields")

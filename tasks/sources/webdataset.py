@@ -121,12 +121,15 @@ class WebDataset(CaptionedSource):
 
 
 def find_shards(path: str) -> list[Path]:
-    """The ``.tar`` files that a folder, a file, a glob or a pattern with ``{000..009}`` or ``{a,b}`` names, sorted."""
+    """The ``.tar`` files that a folder (at any depth), a file, a glob or a pattern names, sorted.
+
+    Patterns hold ``{000..009}`` or ``{a,b}``.
+    """
     found: set[Path] = set()
     for each in _expanded(str(Path(path).expanduser())):
         place = Path(each)
         if place.is_dir():
-            found |= set(place.glob("*.tar"))
+            found |= set(place.rglob("*.tar"))
         elif place.is_file():
             found.add(place)
         elif glob.has_magic(each):

@@ -166,3 +166,19 @@ def test_few_seeds_of_a_baseline_do_not_deny_what_letters_separate():
 def test_the_guide_says_what_pairing_takes_out():
     guide = " ".join(HOW_TO_READ.split())
     assert 'Rows of different partitions, as in "Against `original`", share the initial weights only.' in guide
+
+
+def test_mixtures_that_collapse_or_never_move_are_named():
+    even, close, alone = [0.25] * 4, [0.26, 0.24, 0.25, 0.25], [0.997, 0.001, 0.001, 0.001]
+    names = ("a", "b", "c", "d")
+    rows = [
+        *factory.series("uniform", UNIFORM, domains=names),
+        *(factory.row("still", seed, 2.0 + seed, domains=names, requested=[[0, even], [9, close]]) for seed in (0, 1)),
+        factory.row("greedy", 0, 2.0, domains=names, requested=[[0, even], [5, alone], [9, even]]),
+        factory.row("lively", 0, 2.0, domains=names, requested=[[0, even], [5, [0.4, 0.3, 0.2, 0.1]]]),
+    ]
+    text = said(rows)
+    assert "`original/still` never left the uniform mixture in seeds 0-1." in text
+    assert "`original/greedy` collapsed to one domain in seed 0." in text
+    assert "`original/lively`" not in text
+    assert "`original/uniform` never" not in text, "a static mixture is meant to be what it is"

@@ -40,6 +40,22 @@ def test_a_row_says_what_happened(run_toy):
     assert over["paper_share"] == pytest.approx(10 * 16 * (16 * 8 / 328) / (6 * 720)), "T m^2 / (6 D) of the head"
 
 
+def test_of_very_many_mixtures_a_row_keeps_some(tmp_path):
+    from types import SimpleNamespace
+
+    from harness.results import MOST_CHANGES, mixture_of
+    from mixers.base import Mixture
+
+    shares = np.linspace(0, 1, 1001)
+    path = [(step, Mixture(domains=("a", "b"), weights=np.array([x, 1 - x]))) for step, x in enumerate(shares)]
+    sampler = SimpleNamespace(drawn=np.array([3, 1]), epochs=np.array([1.0, 0.5]))
+    found = mixture_of(path, sampler)
+    steps = [step for step, _ in found["requested"]]
+    assert len(steps) == len(found["entropy"]) == MOST_CHANGES
+    assert (steps[0], steps[-1], found["changes"]) == (0, 1000, 1001)
+    assert "changes" not in mixture_of(path[:5], sampler)
+
+
 def test_static_mixers_add_nothing(run_toy):
     row = run_toy(mixers="natural")
     assert row["overhead"]["mixing_flops"] == 0
@@ -69,9 +85,12 @@ def test_target_shares_under_a_new_partition():
         domains=("a", "b"),
         labels={"validation": np.array([0, 0, 0, 0, 1, 1])},
         target_shares=np.array([0.8, 0.2]),
+        weights={},
     )
     partition = Partition(domains=("x", "y"), train=np.array([0, 1]), validation=np.array([0, 0, 0, 1, 1, 1]))
     assert target_shares(corpus, partition) == pytest.approx([0.8 * 3 / 4, 0.8 * 1 / 4 + 0.2])
+    corpus.weights = {"validation": np.array([0.5, 0.25, 0.25, 1.0, 1.0, 1.0])}  # three versions share one weight
+    assert target_shares(corpus, partition) == pytest.approx([0.8 * 1 / 2, 0.8 * 1 / 2 + 0.2])
 
 
 def test_regrouping_is_billed_to_every_trial_also_from_the_cache(run_toy):

@@ -38,7 +38,7 @@ def test_without_the_library_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(
-        TaskError, match=r"needs the datasets library: pip install 'mixoff\[hub\]'; or put a local copy"
+        TaskError, match=r'needs the datasets library: pip install -e "\.\[hub\]" in the checkout; or put a local copy'
     ):
         Hub("hub:a/b", place="data/x").identity()
 
