@@ -1,4 +1,4 @@
-"""The text task's model: a small Llama built from numbers, or any pretrained causal language model."""
+"""The model of tasks on text: a small Llama built from numbers, or any pretrained causal language model."""
 
 from __future__ import annotations
 

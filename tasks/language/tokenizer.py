@@ -1,4 +1,4 @@
-"""Tokenizers of the text task: a byte-level BPE trained on the training split, or a pretrained model's own."""
+"""Tokenizers of tasks on text: a byte-level BPE trained on the training split, or a pretrained model's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 512  # documents encoded at once: bounds the memory of the encodings
 
 
 class Vocabulary:
-    """A tokenizer as the text task needs it: encode, decode, and how many bytes of text every token stands for.
+    """A tokenizer as tasks on text need it: encode, decode, and how many bytes of text every token stands for.
 
     end: id of the token between documents. size: number of ids. byte_lengths: [size] int64, bytes of UTF-8 text that
     a token stands for; 0 for special tokens, which therefore count in no metric.

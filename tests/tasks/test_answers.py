@@ -459,12 +459,20 @@ def test_embeddings_are_of_prompt_and_answer(make: Make) -> None:
 
 
 def test_requirements_ask_the_source_and_look_for_the_model(make: Make, tmp_path: Path) -> None:
-    task = make(skills())
+    task = make(skills(), embedder="tfidf")
     assert list(task.requirements()) == []
     wanted = Requirement(what="data", found="", remedy="get it")
     task.source.requirements = lambda: [wanted]  # type: ignore[attr-defined]
     assert list(task.requirements()) == [wanted]
-    absent, present = (make(skills(), model=name).requirements()[0] for name in ("nobody/nothing-here", str(tmp_path)))
+
+    def model(name: str) -> Requirement:
+        return make(skills(), model=name).requirements()[-1]
+
+    bare = model(str(tmp_path))
+    assert bare.found == ""
+    assert "a folder without weights" in bare.remedy
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    absent, present = model("nobody/nothing-here"), model(str(tmp_path))
     assert (absent.found, present.found) == ("", str(tmp_path))
     assert "hf download nobody/nothing-here" in absent.remedy
 

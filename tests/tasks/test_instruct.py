@@ -221,11 +221,14 @@ def test_needs_are_said_without_reading_anything(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "none"))
-    data, model = make("paper/natural-instructions").requirements()
+    data, embedder, model = make("paper/natural-instructions", embedder="st:nobody/no-embedder").requirements()[:3]
+    assert embedder.what == "sentence-transformers"
+    assert model.what == "model nobody/no-embedder"
+    model = make("paper/natural-instructions").requirements()[-1]
     assert (data.what, data.found, data.fetchable) == ("data data/natural-instructions", "", False)
     assert data.remedy.startswith("git clone --depth 1 https://github.com/allenai/natural-instructions")
     assert model.what == "model EleutherAI/gpt-neo-125m"
-    data, _ = make("paper/dolly").requirements()
+    data = make("paper/dolly").requirements()[0]
     assert (data.what, data.found) == ("data data/dolly/databricks-dolly-15k.jsonl", "")
     assert "databricks/databricks-dolly-15k" in data.remedy
 
@@ -240,9 +243,42 @@ def test_data_in_the_default_place_is_found(
     make: MakeInstruct, tmp_path: Path, dolly: Path, gpt_neo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    data, model = make("paper/dolly", model=str(gpt_neo)).requirements()
+    data, *_, model = make("paper/dolly", model=str(gpt_neo)).requirements()
     assert data.found == "data/dolly/databricks-dolly-15k.jsonl"
     assert model.found
+
+
+@pytest.mark.parametrize(("held_out", "judged"), [("tasks", {"task09"}), ("examples", set())])
+def test_a_copy_on_the_hub_has_tasks_to_choose_from(
+    make: MakeInstruct, monkeypatch: pytest.MonkeyPatch, held_out: str, judged: set[str]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def rows(task: str, count: int, first: int = 0) -> list[dict[str, str]]:
+        return [
+            {"task_name": task, "definition": f"Do {task}.", "inputs": f"{n} {phrase(n)}", "targets": phrase(n, 2)}
+            for n in range(first, first + count)
+        ]
+
+    train = [row for task in ("task00", "task01", "task02") for row in rows(task, 40)]
+    parts = {"train": train, "validation": rows("task09", 20), "test": rows("task09", 20, 50)}
+    loaded = datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in parts.items()})
+    monkeypatch.setattr(hugging_face, "reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *words, **named: loaded)
+    settings = {"path": "hub:owner/natural-instructions", "format": "natural-instructions", "tasks": 2}
+    corpus = make(**settings, held_out=held_out, definition="full", input_characters=0).load()
+    trained = {corpus.domains[label] for label in corpus.labels["train"]}
+    assert len(trained) == 2
+    assert {corpus.domains[label] for label in corpus.labels["test"]} == (judged or trained)
+
+
+def test_a_broken_file_is_told_before_a_run_starts(make: MakeInstruct, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("[1, 2]\n", encoding="utf-8")
+    with pytest.raises(TaskError, match=r"bad.jsonl:1: a list, expected an object"):
+        make(path=str(tmp_path / "bad.jsonl")).requirements()
+    (tmp_path / "long.jsonl").write_text('{"a": ' + "9" * 5000 + "}\n", encoding="utf-8")
+    with pytest.raises(TaskError, match=r"long.jsonl:1: not a JSON object on one line .*a number too long"):
+        make(path=str(tmp_path / "long.jsonl")).requirements()
 
 
 def test_traces_are_a_format_with_columns_of_their_own(make: MakeInstruct, tmp_path: Path) -> None:

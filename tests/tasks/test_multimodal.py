@@ -516,7 +516,8 @@ def test_requirements_of_named_models_ask_no_network(
     assert towers["text tower roberta-base"].fetchable
     assert not any("weights" in name or "tokenizer" in name for name in needs(model="ViT-B-32"))
     assert needs(model="hf-hub:nobody/nothing")["model nobody/nothing"].found == ""
-    assert needs(model="no-such-model")["open_clip_torch"].found
+    with pytest.raises(TaskError, match=r"model='ViT-B-33' is no open_clip model; did you mean 'ViT-B-\d+'\?"):
+        needs(model="ViT-B-33")
     assert "timm" in needs(embedder="image")
     assert "timm" not in needs(embedder="image:pixels")
 

@@ -326,6 +326,15 @@ def trial(arguments: list[str], out: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 @needs_gsm8k
+def test_gsm8k_fits_the_context_that_it_gets(make: Make) -> None:
+    corpus = make(path=str(DATA), width=16, layers=1, heads=2).load()
+    pairs = sum(corpus.provenance["pairs"].values())
+    assert corpus.provenance["answers_cut"] < 0.02 * pairs
+    assert corpus.provenance["prompts_shortened"] < 0.05 * pairs
+
+
+@pytest.mark.slow
+@needs_gsm8k
 def test_a_trial_on_real_gsm8k(tmp_path: Path) -> None:
     settings = "vocabulary=1024,context=256,width=32,layers=1,heads=2,test_examples=8,verified_examples=2"
     task = f"reasoning[path={DATA},{settings}]"

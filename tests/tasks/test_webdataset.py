@@ -96,6 +96,7 @@ def test_folders_globs_and_braces_name_the_same_shards(tmp_path: Path) -> None:
         "shards that are not there yet are passed over"
     )
     assert find_shards(str(root / "nothing")) == []
+    assert find_shards(str(tmp_path)) == expected, "DataComp's own script puts them into folders below"
 
 
 def test_samples_without_image_or_caption_are_left_out_and_counted(tmp_path: Path) -> None:
