@@ -46,8 +46,9 @@ class ODM(Mixer):
     - t counts all steps, the warm-up's too, and the softmax has the eps of the update before (1/m at the first), both
       as released. As long as t <= m ln m the mixture is exactly uniform: with many domains and few steps, always.
     - A step has several domains here; every served one is updated once, by its example-mean loss, as in group_update.
-      A domain is then served more often than p_i, so that dividing by p_i favours rare domains: the weight is exact
-      for one draw a step. With ``every`` above 1 the mean is over the round (released: over its last step).
+      A domain is then served more often than p_i, so that dividing by p_i favours rare domains: ``cumulative`` stays
+      near uniform, and ``paper`` with exp_loss (logits up to e^L) turns to another domain at every step. The weight is
+      exact for one draw a step. With ``every`` above 1 the mean is over the round (released: over its last step).
     - Warm-up: 2,000 of 100,000 steps in the scripts; as a share here, since runs are of every length.
     - Scale. Losses times c make ``paper`` and ``cumulative`` sharper: the first update's logits are multiplied by c. In
       ``smoothed_linear`` that update is softmax(c L), while adding a constant to all losses never changes anything;
