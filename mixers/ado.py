@@ -51,7 +51,8 @@ class ADO(Mixer):
     - A domain absent from a round adds no point to its fit (released: its last loss again). A domain whose fit is not
       valid keeps its last one (released: one invalid fit discards all); before its first it has its prior share of rho.
     - The first released fit is on a single point and its minimum arbitrary; here a domain waits for four.
-    - Two starts a fit, not 512. A refit of 8 domains with 500 points takes TODO.
+    - A fit searches from one point, the best of nine, and keeps its limits exactly; the released one searches from 512
+      and penalises an excess. A refit of 8 domains with 500 points takes TODO (``python -m benchmarks.ado_refit``).
     - delta_min above 1/m is impossible and becomes 1/(2m), which is reported.
     - With ``every`` above 1 a round counts as so many steps in h and in the mean.
 
@@ -71,7 +72,7 @@ class ADO(Mixer):
         every: steps in a round. mode: the prior, ``empirical`` (train shares) or ``uniform``. use_same_step_size: n
         counts all domains' examples; otherwise each domain's own. s: exponent of h. gamma1: share of the new in h.
         gamma2: share of rho in the mixture. delta_min: least share of rho. alpha_min: least exponent as a factor of the
-        speed. max_alpha, max_log_beta, min_log_eps: soft limits of the fits; released 0.8, 6.5 and 0.5.
+        speed. max_alpha, max_log_beta, min_log_eps: limits of the fits; released 0.8, 6.5 and 0.5.
         """
 
         start_step: float = 1000 / RELEASED
@@ -99,6 +100,8 @@ class ADO(Mixer):
             for field in ("s", "alpha_min", "max_alpha", "max_log_beta"):
                 if not (math.isfinite(getattr(self, field)) and getattr(self, field) >= 0.0):
                     raise MixerError(f"ado: {field} must be finite and at least 0, not {getattr(self, field)}")
+            if self.max_alpha < scaling_law.LEAST_ALPHA:
+                raise MixerError(f"ado: max_alpha must be at least {scaling_law.LEAST_ALPHA}, not {self.max_alpha}")
             for field in ("gamma1", "gamma2", "delta_min"):
                 if not 0.0 <= getattr(self, field) <= 1.0:
                     raise MixerError(f"ado: {field} must be in [0, 1], not {getattr(self, field)}")

@@ -48,21 +48,30 @@ def play(selector, ids, losses):
     return out
 
 
-def per_domain(k, ids, losses):
-    counts = [np.bincount(i, minlength=k).tolist() for i in ids]
-    means = [
-        [float(x[i == j].mean()) if (i == j).any() else None for j in range(k)]
-        for i, x in zip(ids, losses, strict=True)
+def batches(rng, steps, batch, loss, shares=None, everywhere=False):
+    """Example domains and losses of every step; a domain's examples share a loss of four decimals. loss: [steps, k]."""
+    k = loss.shape[1]
+    ids = [rng.choice(k, size=batch, p=shares) for _ in range(steps)]
+    if everywhere:
+        ids = [np.concatenate((i[:-k], np.arange(k))) for i in ids]
+    loss = loss.round(4)
+    seen = [np.bincount(i, minlength=k) for i in ids]
+    losses = [
+        [float(x) if n else None for x, n in zip(row, count, strict=True)]
+        for row, count in zip(loss, seen, strict=True)
     ]
-    return {"examples": counts, "losses": means}
+    return (
+        ids,
+        [row[i] for row, i in zip(loss, ids, strict=True)],
+        {"examples": [n.tolist() for n in seen], "losses": losses},
+    )
 
 
 def policy_tape(module, *, tokens, batch, steps, seed, **settings):
     """Random batches, some domains absent; the second of the recorded laws holds a NaN."""
     rng = np.random.default_rng(seed)
     k = len(tokens)
-    ids = [rng.choice(k, size=batch) for _ in range(steps)]
-    losses = [rng.uniform(1.0, 5.0, size=batch) for _ in range(steps)]
+    ids, losses, tape = batches(rng, steps, batch, rng.uniform(1.0, 5.0, size=(steps, k)))
     fits = -(-steps // settings["update_interval"])
     laws = rng.uniform([-1.0, -0.5, 0.0], [3.0, 1.5, 0.8], size=(fits, k, 3))
     laws[1, 0, 1] = np.nan
@@ -71,14 +80,14 @@ def policy_tape(module, *, tokens, batch, steps, seed, **settings):
     selector.compute_scaling_law_params = lambda: used.append(next(queue)) or used[-1]
     expected = play(selector, ids, losses)
     valid = [law.tolist() if np.isfinite(law).all() else None for law in used]
-    return {"tokens": tokens, "settings": settings, "laws": valid, **per_domain(k, ids, losses), "expected": expected}
+    return {"tokens": tokens, "settings": settings, "laws": valid, **tape, "expected": expected}
 
 
 def law_values(module):
     rng = np.random.default_rng(5)
     n = 256.0 * np.arange(100, 1100, 50)
     loss = rng.uniform(1.5, 4.0, size=n.size)
-    params = rng.uniform([-3.0, -1.0, -0.3], [9.0, 2.5, 1.3], size=(24, 3))
+    params = rng.uniform([-3.0, 0.5, 0.001], [6.5, 2.5, 0.8], size=(20, 3))  # within the limits: no penalty
     value_and_grad = jax.value_and_grad(module.loss_fn)
     rows = [value_and_grad(jax.numpy.asarray(p), n, loss) for p in params]
     return {
@@ -96,13 +105,10 @@ def fit_tape(module):
     rng = np.random.default_rng(9)
     truth = np.array([[2.5, 0.6, 0.25], [2.0, 0.9, 0.15], [3.0, 0.7, 0.4]])
     tokens, batch, steps = [5.0, 3.0, 2.0], 32, 400
-    ids = [rng.choice(3, size=batch, p=[0.5, 0.3, 0.2]) for _ in range(steps)]
-    ids = [np.concatenate((i[:-3], [0, 1, 2])) for i in ids]  # every domain in every batch
-    losses = []
-    for t, i in enumerate(ids):
-        n = batch * (t + 1.0)
-        mean = np.exp(truth[:, 1]) + np.exp(truth[:, 0]) * n ** -truth[:, 2]
-        losses.append(mean[i] * np.exp(0.02 * rng.normal(size=batch)))
+    n = batch * np.arange(1.0, steps + 1)[:, None]
+    clean = np.exp(truth[:, 1]) + np.exp(truth[:, 0]) * n ** -truth[:, 2]
+    noisy = clean * np.exp(0.02 * rng.normal(size=clean.shape))
+    ids, losses, tape = batches(rng, steps, batch, noisy, shares=[0.5, 0.3, 0.2], everywhere=True)
     settings = {"ignore_steps": 40, "start_step": 100, "update_interval": 100}
     selector = module.AdoSelector(3, np.array(tokens), 1024, **settings)
     fits, compute = [], selector.compute_scaling_law_params
@@ -128,7 +134,13 @@ def fit_tape(module):
     selector.compute_scaling_law_params = recorded
     expected = play(selector, ids, losses)
     module.multihost_utils.broadcast_one_to_all = keep
-    return {"tokens": tokens, "settings": settings, **per_domain(3, ids, losses), "fits": fits, "expected": expected}
+    return {
+        "tokens": tokens,
+        "settings": settings,
+        **tape,
+        "fits": fits,
+        "p": {str(t): expected["p"][t - 1] for t in (150, 250, 400)},
+    }
 
 
 if __name__ == "__main__":
