@@ -123,6 +123,29 @@ def info(name: str, plugin: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@click.argument("target", metavar="MIXER|FILE|PACKAGE")
+@click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")
+def check(target: str, plugin: tuple[Path, ...]) -> None:
+    """Check that a mixer keeps what every mixer must, in seconds: mixtures, masks, state, inputs, cost.
+
+    Takes a mixer, a file or an installed package with mixers. Exit code 1 where a check fails; its line says how to
+    mend it. docs/add-a-mixer.md lists the checks.
+
+    \b
+    Examples:
+      harness check "rnb[lam=10]"
+      harness check my_mixer.py
+    """
+    from harness.conformance import check as reports
+
+    failed = 0
+    for report in reports(target, plugin):
+        click.echo(report.text)
+        failed += len(report.failures)
+    sys.exit(1 if failed else 0)
+
+
+@main.command()
 @click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 def rows(folder: tuple[Path, ...], form: str) -> None:
