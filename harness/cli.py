@@ -145,6 +145,32 @@ def check(target: str, plugin: tuple[Path, ...]) -> None:
     sys.exit(1 if failed else 0)
 
 
+@main.group()
+def new() -> None:
+    """Write the skeleton of a plugin with its test.
+
+    \b
+    Example:
+      harness new mixer my_mixer
+    """
+
+
+@new.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), show_default=True, help="Folder to write into.")
+def mixer(name: str, out: Path) -> None:
+    """Write NAME.py and test_NAME.py: a mixer that runs and passes its checks as it stands.
+
+    \b
+    Example:
+      harness new mixer my_mixer --out plugins/
+    """
+    from harness.scaffold import new_mixer
+
+    file, test = new_mixer(name, out)
+    click.echo(f"wrote {file} and {test}\nNext: harness check {file} | python -m pytest {test} | docs/add-a-mixer.md")
+
+
 @main.command()
 @click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
