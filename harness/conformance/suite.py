@@ -170,7 +170,7 @@ def _one(item: Check, subject: Subject) -> Result:
         cause = error.__cause__
         where = _where(cause, subject) if cause is not None else ""
         return Result(check=item.name, outcome="FAIL", line=_one_line(where + line))
-    except Exception as error:  # a mixer may raise anything
+    except (Exception, SystemExit) as error:  # a mixer may raise anything
         line = f"{type(error).__name__}: {error}; {item.mend}"
         return Result(check=item.name, outcome="FAIL", line=_one_line(_where(error, subject) + line))
     return Result(check=item.name, outcome="ok")
