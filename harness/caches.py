@@ -44,3 +44,9 @@ def clear(root: Path) -> int:
         if folder.is_dir():
             shutil.rmtree(folder)
     return freed
+
+
+def report(root: Path) -> str:
+    """Where the cache is and what it holds, a line a folder."""
+    lines = [f"{root} (set {VARIABLE} for another place)"]
+    return "\n".join([*lines, *(f"  {name:<14}{size / 1e6:>10.1f} MB" for name, size in sizes(root).items())])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from rich.console import Console
 
 from harness import __version__
 from harness.errors import UserError
-from harness.experiment import Experiment, read_experiment
+from harness.experiment import read_experiment
+from harness.options import experiment_options
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -46,32 +45,9 @@ def main() -> None:
     """
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One option per field of :class:`Experiment`, so that flags and YAML keys cannot drift apart."""
-    for name, field in reversed(Experiment.model_fields.items()):
-        default = field.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text = field.description or ""
-        if isinstance(default, bool):
-            option = click.option(f"{_flag(name)}/--no-{name.replace('_', '-')}", name, default=None,
-                                  help=f"{text} [default: {'yes' if default else 'no'}]")  # fmt: skip
-        elif name == "plugin":
-            option = click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help=text)
-        else:
-            kind = {"steps": int, "batch_size": int, "workers": int, "threads": int, "time_limit": float}.get(name, str)
-            suffix = f" [default: {shown}]" if shown is not None else ""
-            option = click.option(_flag(name), name, type=kind, default=None, help=text + suffix)
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("experiment", required=False, type=click.Path(path_type=Path))
-@_experiment_options
+@experiment_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/last"), show_default=True,
               help="Run folder; a run that was stopped goes on there.")  # fmt: skip
 @click.option("--extend", multiple=True, type=click.Path(path_type=Path),
@@ -147,6 +123,55 @@ def info(name: str, plugin: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@click.argument("target", metavar="MIXER|FILE|PACKAGE")
+@click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")
+def check(target: str, plugin: tuple[Path, ...]) -> None:
+    """Check that a mixer keeps what every mixer must, in seconds: mixtures, masks, state, inputs, cost.
+
+    Takes a mixer, a file or an installed package with mixers. Exit code 1 where a check fails; its line says how to
+    mend it. docs/add-a-mixer.md lists the checks.
+
+    \b
+    Examples:
+      harness check "rnb[lam=10]"
+      harness check my_mixer.py
+    """
+    from harness.conformance import check as reports
+
+    failed = 0
+    for report in reports(target, plugin):
+        click.echo(report.text)
+        failed += len(report.failures)
+    sys.exit(1 if failed else 0)
+
+
+@main.group()
+def new() -> None:
+    """Write the skeleton of a plugin with its test.
+
+    \b
+    Example:
+      harness new mixer my_mixer
+    """
+
+
+@new.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), show_default=True, help="Folder to write into.")
+def mixer(name: str, out: Path) -> None:
+    """Write NAME.py and test_NAME.py: a mixer that runs and passes its checks as it stands.
+
+    \b
+    Example:
+      harness new mixer my_mixer --out plugins/
+    """
+    from harness.scaffold import new_mixer
+
+    file, test = new_mixer(name, out)
+    click.echo(f"wrote {file} and {test}\nNext: harness check {file} | python -m pytest {test} | docs/add-a-mixer.md")
+
+
+@main.command()
 @click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 def rows(folder: tuple[Path, ...], form: str) -> None:
@@ -157,17 +182,10 @@ def rows(folder: tuple[Path, ...], form: str) -> None:
       harness rows runs/demo
       harness rows leaderboards/text-nano --format csv > rows.csv
     """
-    from harness.leaderboard.rows import as_csv, read_rows
-    from harness.listing import rows_table
+    from harness.leaderboard.rows import read_rows
+    from harness.listing import rows_text
 
-    found = read_rows(list(folder))
-    if form == "table":
-        click.echo(rows_table(found))
-    elif form == "csv":
-        click.echo(as_csv(found), nl=False)
-    else:
-        for row in found:
-            click.echo(json.dumps(row, sort_keys=True))
+    click.echo(rows_text(read_rows(list(folder)), form), nl=False)
 
 
 @main.command()
@@ -218,8 +236,7 @@ def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: st
     if not folder:
         raise UserError("name at least one run folder, for example: harness leaderboard runs/demo --out leaderboards/")
     found = read_rows(list(folder))
-    if name is None:
-        name = "-".join(sorted({f"{row['spec']['task']}-{row['spec']['preset']}" for row in found}))
+    name = name or "-".join(sorted({f"{row['spec']['task']}-{row['spec']['preset']}" for row in found}))
     page = publish(found, out, name, title)
     click.echo(f"wrote {page}")
 
@@ -246,13 +263,8 @@ def cache(clear: bool) -> None:
     Example:
       harness cache --clear
     """
-    from harness.caches import cache_root, sizes
+    from harness.caches import cache_root, report
     from harness.caches import clear as clear_cache
 
     root = cache_root()
-    if clear:
-        click.echo(f"freed {clear_cache(root) / 1e6:.1f} MB in {root}")
-        return
-    click.echo(f"{root} (set MIXOFF_CACHE for another place)")
-    for name, size in sizes(root).items():
-        click.echo(f"  {name:<14}{size / 1e6:>10.1f} MB")
+    click.echo(f"freed {clear_cache(root) / 1e6:.1f} MB in {root}" if clear else report(root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def description(name: str, files: Sequence[Path]) -> str:
         names = [known for kind in KINDS for known in registry.all(kind)]
         raise UserError(f"nothing is named {name!r}{nearest(name, names)}")
     return "\n\n".join(_describe(plugin) for plugin in found)
+
+
+def rows_text(rows: Sequence[dict[str, Any]], form: str) -> str:
+    """Rows as ``table``, ``csv`` or ``jsonl``, ending in a line break."""
+    if form == "table":
+        return rows_table(rows) + "\n"
+    if form == "csv":
+        from harness.leaderboard.rows import as_csv  # which imports pandas
+
+        return as_csv(rows)
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
 
 
 def rows_table(rows: Sequence[dict[str, Any]]) -> str:

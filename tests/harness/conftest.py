@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.conformance import TOY_TASK
 from harness.experiment import read_experiment, trials
 from harness.registry import Registry
 from harness.spec import TrialSpec
@@ -11,7 +12,7 @@ from harness.store import RunFolder
 from harness.trial import run_trial
 
 PLUGINS = Path(__file__).parent.parent / "plugins"
-FILES = tuple(PLUGINS / f"{name}.py" for name in ("toy_task", "odd_mixers", "buyer"))
+FILES = (TOY_TASK, PLUGINS / "odd_mixers.py", PLUGINS / "buyer.py")
 
 
 @pytest.fixture

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.conformance import TOY_TASK, check
+from harness.conformance.promises import CHECKS
 from harness.experiment import read_experiment, trials
 from harness.prepare import prepare
 from harness.registry import Registry
 from harness.store import RunFolder
 from harness.trial import run_trial
 
-PAGE = (Path(__file__).parents[2] / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "add-a-task.md").read_text(encoding="utf-8")
+MIXER_PAGE = (DOCS / "add-a-mixer.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -61,3 +65,37 @@ def test_the_guides_task_keeps_what_the_page_says_of_a_task(digits, tmp_path: Pa
     assert counts[0] > 5 * counts[9] > 0
     assert set(corpus.labels["test"]) == set(range(10))
     assert corpus.target_shares.sum() == pytest.approx(1)
+
+
+@pytest.fixture
+def catch_up(tmp_path: Path) -> Path:
+    """The guide's mixer as a plugin file."""
+    block = re.search(r"```python\n(# catch_up.py.*?)```", MIXER_PAGE, re.DOTALL)
+    assert block
+    file = tmp_path / "catch_up.py"
+    file.write_text(block[1])
+    return file
+
+
+def test_the_guides_mixer_passes_every_check(catch_up):
+    (report,) = check(catch_up)
+    assert {result.outcome for result in report.results} == {"ok"}, report.text
+
+
+def test_the_guides_mixer_pays_for_what_it_looks_at(catch_up, tmp_path: Path):
+    rows = _rows(Registry([catch_up, TOY_TASK]), tmp_path, tasks="toy", mixers="catch_up[heat=3]")
+    assert rows[0]["status"] == "ok", rows[0]["reason"]
+    assert rows[0]["overhead"]["purchases"]["validation losses"]["calls"] == 5
+    assert len({tuple(weights) for _, weights in rows[0]["mixture"]["requested"]}) == 5
+
+
+def test_the_guide_shows_what_a_forgotten_state_is_told(catch_up):
+    catch_up.write_text(catch_up.read_text().partition("    def state_dict")[0])
+    (report,) = check(catch_up)
+    (failure,) = report.failures
+    assert f"FAIL  {failure.check}: {failure.line}" in MIXER_PAGE, report.text
+
+
+def test_the_guide_lists_every_check():
+    listed = re.findall(r"^\| `(\w+)` \| (.*) \|$", MIXER_PAGE, re.MULTILINE)
+    assert listed == [(item.name, item.what) for item in CHECKS.values()]

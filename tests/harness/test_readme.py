@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from harness.conformance import check
 from harness.experiment import read_experiment, trials
 from harness.registry import Registry
 from harness.store import RunFolder
@@ -27,6 +28,8 @@ def test_the_mixer_of_the_readme_is_twenty_odd_lines_and_runs(tmp_path: Path):
     row = run_trial(spec, registry, RunFolder(tmp_path / "run"), tmp_path, lambda step, steps: None)
     assert row["status"] == "ok", row["reason"]
     assert row["mixture"]["requested"][-1][1] != row["mixture"]["requested"][0][1]
+    (report,) = check(file)
+    assert not report.failures, report.text
 
 
 def test_every_file_that_the_documents_link_to_exists():

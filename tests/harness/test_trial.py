@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from harness.conformance.toy_task import DOMAINS
 from harness.partitions import target_shares
 from harness.prepare import prepare
 from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition
-from tests.plugins.toy_task import DOMAINS
 
 
 def test_a_row_says_what_happened(run_toy):

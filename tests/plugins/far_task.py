@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.conformance.toy_task import Toy, ToyConfig
 from tasks.base import Corpus, Requirement, Scores
-from tests.plugins.toy_task import Toy, ToyConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ class ToyConfig:
 
 
 class ToyModel(nn.Module):
+    """An embedding, a hidden layer and a head: 328 parameters."""
+
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.embedding = nn.Embedding(SYMBOLS, 8)
@@ -47,6 +49,7 @@ class ToyModel(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, length] symbols -> [batch, length, SYMBOLS] logits."""
         return self.head(torch.tanh(self.hidden(self.embedding(tokens))))
 
 
@@ -75,6 +78,7 @@ class Toy(TrainableTask):
     }
 
     def load(self) -> Corpus:
+        """The same few dozen sequences every time."""
         rng = np.random.default_rng(0)
         sizes = {"train": [self.config.size, self.config.size // 2, 8, 4], "validation": [6] * 4, "test": [10] * 4}
         labels = {split: np.repeat(np.arange(4), counts).astype(np.int64) for split, counts in sizes.items()}
@@ -94,12 +98,15 @@ class Toy(TrainableTask):
         )
 
     def build_model(self, seed: int) -> nn.Module:
+        """The model with the seed's initial weights."""
         return ToyModel(torch.Generator().manual_seed(seed))
 
     def batch(self, corpus: Corpus, split: str, indices: IntArray) -> Batch:
+        """``tokens``: [batch, LENGTH + 1]."""
         return {"tokens": torch.from_numpy(corpus.examples[split][indices])}
 
     def loss(self, model: nn.Module, batch: Batch) -> Losses:
+        """Cross-entropy of the next symbol."""
         tokens = batch["tokens"]
         logits = model(tokens[:, :-1]).float()
         per_unit = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
@@ -109,6 +116,7 @@ class Toy(TrainableTask):
     def evaluate(
         self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
     ) -> Scores:
+        """Loss and accuracy of the next symbol, per example."""
         with torch.no_grad():
             tokens = torch.from_numpy(corpus.examples[split]).to(device)
             logits = model(tokens[:, :-1]).double()
