@@ -75,12 +75,16 @@ def _as_json(chosen: Chosen) -> str:
 
 
 def _laid_out(value: Any, depth: int = 1) -> str:
-    """JSON with a line a key and a line an entry of a list of lists, and lists of numbers in one line."""
+    """JSON with a line a key and a line an entry of a list of lists; other lists are in one line."""
     pad, end = "\n" + " " * depth, "\n" + " " * (depth - 1)
     if isinstance(value, dict) and value:
-        return "{" + ",".join(f"{pad}{_laid_out(k)}: {_laid_out(v, depth + 1)}" for k, v in value.items()) + end + "}"
+        return "{" + ",".join(f"{pad}{_in_line(k)}: {_laid_out(v, depth + 1)}" for k, v in value.items()) + end + "}"
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
-        return "[" + ",".join(pad + _laid_out(item, depth + 1) for item in value) + end + "]"
+        return "[" + ",".join(pad + _in_line(item) for item in value) + end + "]"
+    return _in_line(value)
+
+
+def _in_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 

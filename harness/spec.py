@@ -102,7 +102,7 @@ class TrialSpec:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> TrialSpec:
         """The inverse of :meth:`as_row`."""
-        plugins = {
+        plugins: dict[str, Any] = {
             role: PluginSpec(
                 name=row[role],
                 config=row[f"{role}_config"],

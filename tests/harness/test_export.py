@@ -56,6 +56,11 @@ def _fails(result, *parts: str) -> None:
         assert part in line
 
 
+def _words(command: str) -> list[str]:
+    """The words of a shell command; unlike a shell, shlex does not join lines."""
+    return shlex.split(command.replace("\\\n", " "), comments=True)
+
+
 # Which mixture
 
 
@@ -87,8 +92,10 @@ def test_average_counts_each_mixture_by_its_steps(export):
 
 
 def test_schedule_is_every_mixture_with_its_first_step(export):
-    data = json.loads(export([moving()], "--which", "schedule").stdout)
+    text = export([moving()], "--which", "schedule").stdout
+    data = json.loads(text)
     assert data["schedule"] == MOVING
+    assert "\n  [100, [0.2, 0.2, 0.6]],\n" in text
     assert "weights" not in data
 
 
@@ -143,7 +150,7 @@ def test_interleave_gives_the_realised_shares(export, tmp_path):
 
 def test_open_clip_factors_are_weight_over_train_share(export):
     result = export([moving()], "--format", "open_clip")
-    words = shlex.split(result.stdout, comments=True)
+    words = _words(result.stdout)
     assert words[:3] == ["python", "-m", "open_clip_train.main"]
     given = dict(zip(words[6::2], words[7::2], strict=True))
     assert words[3:6] == ["--dataset-type", "webdataset", "--dataset-resampled"]
@@ -156,7 +163,7 @@ def test_open_clip_factors_are_weight_over_train_share(export):
 
 def test_open_clip_reads_its_own_arguments(export):
     params = pytest.importorskip("open_clip_train.params")
-    words = shlex.split(export([moving()], "--format", "open_clip").stdout, comments=True)
+    words = _words(export([moving()], "--format", "open_clip").stdout)
     args = params.parse_args(words[3:])
     assert args.dataset_resampled
     assert args.dataset_type == "webdataset"
@@ -231,7 +238,7 @@ def test_names_of_domains_do_not_break_a_form(export, form, tmp_path):
         assert list(streams) == list(names)
         assert len({stream["local"] for stream in streams.values()}) == 5
     else:
-        words = shlex.split(result.stdout, comments=True)
+        words = _words(result.stdout)
         sources = words[words.index("--train-data") + 1].split("::")
         assert len(set(sources)) == 5
         assert not any(set(source) & set("{}/ ") for source in sources)
