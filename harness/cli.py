@@ -242,6 +242,36 @@ def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: st
 
 
 @main.command()
+@click.argument("row", type=click.Path(path_type=Path))
+@click.option("--id", help="Id of the row.")
+@click.option("--task", help="Task, as the tables show it.")
+@click.option("--partition", help="Partition, as the tables show it.")
+@click.option("--mixer", help="Mixer, as the tables show it.")
+@click.option("--seed", type=int, help="Seed.")
+@click.option("--mean", is_flag=True, help="Mean over all seeds of one cell, in the place of one row.")
+@click.option("--which", type=click.Choice(["final", "average", "schedule"]), default="final", show_default=True,
+              help="Last mixture; mean of all, weighted by the steps in force; all with their steps.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["json", "interleave", "open_clip", "mosaicml"]), default="json",
+              show_default=True, help="A schedule is written as json only.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="File to write, in the place of the terminal.")
+def export(row: Path, mean: bool, which: str, form: str, out: Path | None, **wanted: Any) -> None:
+    """Write the mixture of a finished trial in the form that a trainer takes.
+
+    ROW is a row's file, a run folder or a published leaderboard; the options choose one row in it.
+
+    \b
+    Examples:
+      harness export runs/demo/rows/text-demo-original-rnb-s0-0123456789.json
+      harness export runs/demo --task text --partition original --mixer rnb --seed 0 --which schedule --out mixture.json
+      harness export leaderboards/text-nano --partition original --mixer rnb --mean --format interleave --out mixture.py
+      harness export runs/clip --mixer "rnb[lam=10]" --seed 0 --which average --format open_clip
+    """
+    from harness.export import export as exported
+
+    click.echo(exported(row, which, form, mean=mean, out=out, **wanted), nl=False)
+
+
+@main.command()
 def doctor() -> None:
     """Say what this installation can do: versions, devices, data packages, caches.
 

@@ -99,6 +99,21 @@ class TrialSpec:
         }
         return row
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> TrialSpec:
+        """The inverse of :meth:`as_row`."""
+        plugins: dict[str, Any] = {
+            role: PluginSpec(
+                name=row[role],
+                config=row[f"{role}_config"],
+                label=row[f"{role}_label"],
+                source=row[f"{role}_source"],
+            )
+            for role in ("task", "partition", "mixer")
+        }
+        kept = ("preset", "seed", "recipe", "device", "dtype", "compile", "threads")
+        return cls(**plugins, **{key: row[key] for key in kept})
+
     def as_json(self) -> dict[str, Any]:
         """Plain data from which :meth:`from_json` makes an equal spec."""
         return asdict(self)

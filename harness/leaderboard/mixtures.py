@@ -16,7 +16,7 @@ from harness.leaderboard import tables
 from harness.leaderboard.figures import INK, MUTED
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
-from harness.leaderboard.rows import Row, is_scored
+from harness.leaderboard.rows import Row, cut_of, is_scored
 
 # A panel shows at most this many domains; the rest is one band.
 SHOWN = 12
@@ -55,11 +55,11 @@ def _block(group: Group, partition: str) -> dict[str, Any] | None:
     if not cells:
         return None
     everything = [row for rows in cells.values() for row in rows]
-    comparable = len({_cut(row) for row in everything}) == 1
+    comparable = len({cut_of(row) for row in everything}) == 1
     first = min(everything, key=lambda row: row["spec"]["seed"])
-    # Clusters of different seeds are different domains even if they have one name: their weights cannot be averaged.
+    # Weights over different domains cannot be averaged.
     if not comparable:
-        cells = {mixer: [r for r in rows if _cut(r) == _cut(first)] for mixer, rows in cells.items()}
+        cells = {mixer: [r for r in rows if cut_of(r) == cut_of(first)] for mixer, rows in cells.items()}
         cells = {mixer: rows for mixer, rows in cells.items() if rows}
     names = list(first["domains"]["train"])
     tracks = {mixer: _track(rows) for mixer, rows in cells.items()}
@@ -77,12 +77,6 @@ def _block(group: Group, partition: str) -> dict[str, Any] | None:
         "seeds": f"mean of {len(seeds)} seeds" if comparable and len(seeds) > 1 else f"seed {seeds[0]}",
         "panels": panels,
     }
-
-
-def _cut(row: Row) -> tuple[Any, ...]:
-    """What tells one cut of the data from another: names and sizes of the domains."""
-    domains = row["domains"]
-    return tuple(domains["train"]), tuple(round(share, 9) for share in domains.get("train_shares") or ())
 
 
 def _track(rows: Sequence[Row]) -> tuple[list[int], FloatArray]:

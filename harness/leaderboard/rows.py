@@ -209,6 +209,15 @@ def primary_name(row: Row) -> str:
     return next(name for name, metric in row["metrics"].items() if metric.get("primary"))
 
 
+def cut_of(row: Row) -> tuple[Any, ...]:
+    """What tells one cut of the data from another: names and sizes of the domains of a finished row.
+
+    Clusters of different seeds are different domains even if they have one name.
+    """
+    domains = row["domains"]
+    return tuple(domains["train"]), tuple(round(share, 9) for share in domains.get("train_shares") or ())
+
+
 def is_scored(row: Row) -> bool:
     """Whether the row ended well and its primary metric is a finite number."""
     if row["status"] != "ok":

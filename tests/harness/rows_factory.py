@@ -40,6 +40,7 @@ def row(
         "row_version": 1,
         "protocol": protocol,
         "id": f"{spec.get('task', 'text')}-nano-{partition}-{label}-s{seed}",
+        "cell": f"{spec.get('task', 'text')}-nano-{partition}-{label}",
         "status": "ok",
         "reason": "",
         "spec": {

@@ -67,6 +67,7 @@ def test_info_shows_source_and_parameters(call):
         ("run", "paper/dolly"),
         ("run", "--device", "tpu"),
         ("rows", "nowhere"),
+        ("export", "nowhere"),
         ("compare", "nowhere"),
         ("leaderboard", "nowhere"),
         ("leaderboard",),
