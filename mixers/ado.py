@@ -74,7 +74,8 @@ class ADO(Mixer):
         every: steps in a round; the row stores the mixture of each. mode: the prior, ``empirical`` (train shares) or
         ``uniform``. use_same_step_size: n counts all domains' examples; otherwise each domain's own. s: exponent of h.
         gamma1: share of the new in h. gamma2: share of rho in the mixture. delta_min: least share of rho. alpha_min:
-        least exponent as a factor of the speed. max_alpha, max_log_beta, min_log_eps: limits of the fits; released 0.8, 6.5 and 0.5.
+        least exponent as a factor of the speed. max_alpha, max_log_beta, min_log_eps: limits of the fits; released 0.8,
+        6.5 and 0.5.
         """
 
         start_step: float = 1000 / RELEASED
