@@ -34,9 +34,10 @@ class ADO(Mixer):
     single domain's losses multiplies its speed.
 
     Source: the released code (github.com/yidingjiang/ado, commit bc3d8d0, ``src/data_selectors/ado.py``); the paper's
-    text was read in summaries only. gamma1 and gamma2 are named after the paper, where the code has numbers. From it:
+    text was read in summaries only. s, gamma1, gamma2 and delta_min have the paper's names where the code has numbers;
+    which gamma is which is taken from a third-party port. From the code:
 
-    - n counts the examples of *all* domains (``use_same_step_size``), so that n cancels in rho.
+    - n counts the examples of *all* domains (``use_same_step_size``), so that 1/n cancels in rho.
     - delta_min is applied to rho before averaging, not to the mixture; h follows what was drawn, not what was asked.
     - The running mean divides by the step, not by the number of updates: the share of the run before start_step is
       the weight that the prior keeps in the mean.
@@ -44,15 +45,16 @@ class ADO(Mixer):
     Where this differs:
 
     - Released schedules (ignore and start 1000, a fit every 1000, smoothing over 101 steps, every tenth step) belong
-      to runs of 60,000; as step counts a short run would never leave the prior. The defaults are the same *shares*; a
-      value of one or more is a number of steps. In a short run smoothing and subsampling then do nothing.
+      to runs of 60,000 (those that start at 500 are first fitted at 1000 too); with them a short run would never leave
+      the prior. The defaults are the same *shares*; a value of one or more is a number of steps. In a short run
+      smoothing and subsampling then do nothing.
     - min_log_eps is off. The released 0.5 forbids an irreducible loss below 1.65 nats: where the loss gets there, as
       with characters, small vocabularies or contrastive losses, eps stays above what is seen and the fit means nothing.
     - A domain absent from a round adds no point to its fit (released: its last loss again). A domain whose fit is not
       valid keeps its last one (released: one invalid fit discards all); before its first it has its prior share of rho.
     - The first released fit is on a single point and its minimum arbitrary; here a domain waits for four.
     - A fit searches from one point, the best of nine, and keeps its limits exactly; the released one searches from 512
-      and penalises an excess. A refit of 8 domains with 500 points takes TODO (``python -m benchmarks.ado_refit``).
+      and penalises an excess. A refit of 8 domains with 500 points takes 0.02 s (``python -m benchmarks.ado_refit``).
     - delta_min above 1/m is impossible and becomes 1/(2m), which is reported.
     - With ``every`` above 1 a round counts as so many steps in h and in the mean.
 
@@ -69,10 +71,11 @@ class ADO(Mixer):
         start_step: when the mixture leaves the prior. ignore_steps: steps left out of the fits. update_interval: steps
         between fits. smooth: window of the Savitzky-Golay filter on a domain's losses. subsample: every how many steps
         the smoothed losses are fitted.
-        every: steps in a round. mode: the prior, ``empirical`` (train shares) or ``uniform``. use_same_step_size: n
-        counts all domains' examples; otherwise each domain's own. s: exponent of h. gamma1: share of the new in h.
-        gamma2: share of rho in the mixture. delta_min: least share of rho. alpha_min: least exponent as a factor of the
-        speed. max_alpha, max_log_beta, min_log_eps: limits of the fits; released 0.8, 6.5 and 0.5.
+        every: steps in a round; the row stores the mixture of each. mode: the prior, ``empirical`` (train shares) or
+        ``uniform``. use_same_step_size: n counts all domains' examples; otherwise each domain's own. s: exponent of h.
+        gamma1: share of the new in h. gamma2: share of rho in the mixture. delta_min: least share of rho. alpha_min:
+        least exponent as a factor of the speed. max_alpha, max_log_beta, min_log_eps: limits of the fits; released 0.8,
+        6.5 and 0.5.
         """
 
         start_step: float = 1000 / RELEASED

@@ -85,7 +85,7 @@ class DomainLaws:
             self._curves[k] = [(step, n, loss) for step, n, loss in saved["losses"]]
 
     def report(self) -> dict[str, Any]:
-        """How often it was fitted, each domain's last beta, eps and alpha, and how many of its fits were not valid."""
+        """Number of fits; each domain's last beta, eps and alpha, and its fits without a result (too few points)."""
         laws = {
             name: {"beta": math.exp(log_beta), "eps": math.exp(log_eps), "alpha": float(alpha)}
             for name, (log_beta, log_eps, alpha) in zip(self._domains, self.params, strict=True)

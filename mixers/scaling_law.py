@@ -107,15 +107,22 @@ def fit(n: Array, loss: Array, limits: Limits, last: Array | None = None, iterat
 
 
 def _search(function: Objective, start: Array, box: Array, points: int, iterations: int) -> Array:
-    """The minimum of a misfit in a box, [..., 2]; scaled so that a residual of 1e-3 counts as one."""
+    """The point [d] of a box [d, 2] where a misfit is least; scaled so that a residual of 1e-3 counts as one half."""
     scale = 1.0 / (HUBER**2 * points)
 
     def scaled(point: Array) -> tuple[float, Array]:
         value, gradient = function(point)
         return scale * value, scale * gradient
 
-    options = {"maxiter": iterations, "ftol": 1e-8}
-    return optimize.minimize(scaled, start, jac=True, method="L-BFGS-B", bounds=box, options=options).x
+    found = optimize.minimize(
+        scaled,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(*box.T),
+        options={"maxiter": iterations, "ftol": 1e-8},
+    )
+    return np.asarray(found.x)
 
 
 def _guesses(x: Array, log_loss: Array, limits: Limits) -> Array:
