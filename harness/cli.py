@@ -226,10 +226,8 @@ def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: st
     from harness.leaderboard.rows import read_rows
 
     if check:
-        problems = check_all(out)
-        for problem in problems:
-            click.echo(problem, err=True)
-        if problems:
+        if problems := check_all(out):
+            click.echo("\n".join(problems), err=True)
             sys.exit(1)
         click.echo(f"every leaderboard below {out} follows from its rows")
         return

@@ -14,6 +14,7 @@ from harness.store import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_LONGEST = 60
 
 
 def new_mixer(name: str, folder: Path) -> tuple[Path, Path]:
@@ -21,8 +22,10 @@ def new_mixer(name: str, folder: Path) -> tuple[Path, Path]:
 
     Nothing is written where either file exists or the name will not do.
     """
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise UserError(f"{name!r} is no name for a mixer; use lower-case letters, digits and _, as in skill_it")
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or len(name) > _LONGEST:
+        raise UserError(
+            f"{name!r} is no name for a mixer; use up to {_LONGEST} lower-case letters, digits and _, as in skill_it"
+        )
     class_name = "".join(part.capitalize() for part in name.split("_"))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: not a folder")

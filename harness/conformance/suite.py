@@ -90,8 +90,9 @@ def _found(target: str, files: Sequence[Path]) -> tuple[Registry, list[Choice]]:
     if target.endswith(".py"):
         registry = Registry([*files, Path(target), TOY_TASK])
         return registry, [Choice(name=plugin.name) for plugin in _of_file(registry, Path(target))]
-    if Path(target).is_file():
-        raise UserError(f"{target}: not a Python file (expected a name ending in .py)")
+    if "/" in target and "[" not in target:
+        folder = Path(target).is_dir()
+        raise UserError(f"{target}: {'is a folder; name its files' if folder else 'is no Python file, NAME.py'}")
     registry = Registry([*files, TOY_TASK])
     choice = parse_choice(target)
     known = registry.all("mixers")

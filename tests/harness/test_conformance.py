@@ -217,7 +217,9 @@ def test_a_package_that_does_not_import_is_exit_code_2(call, package):
         ("rnb[lam=-1]", "lam must be"),
         ("rnb[lam", "name[key=value"),
         ("nowhere.py", "no such file"),
-        ("rnb.txt", "not a Python file"),
+        ("./rnb.txt", "is no Python file"),
+        ("rnb.txt", "did you mean 'rnb'?"),
+        ("plugins/", "is a folder; name its files"),
         ("numpy", "no mixer, file or package with mixers is named 'numpy'"),
         (PLUGINS / "broken.py", "does not import: ModuleNotFoundError"),
         (PLUGINS / "far_task.py", "holds no mixer"),
@@ -225,6 +227,7 @@ def test_a_package_that_does_not_import_is_exit_code_2(call, package):
 )
 def test_what_cannot_be_checked_is_one_line_and_exit_code_2(call, tmp_path, target, says):
     (tmp_path / "rnb.txt").write_text("rnb")
+    (tmp_path / "plugins").mkdir()
     result = call(target)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ")

@@ -80,6 +80,7 @@ def test_nothing_is_overwritten(call, tmp_path, existing):
         ("mine.py", "lower-case"),
         ("lambda", "lower-case"),
         ("", "lower-case"),
+        ("x" * 300, "lower-case"),
         ("rnb", "a mixer named 'rnb' exists (tree)"),
         ("random", "Python module"),
         ("numpy", "Python module"),
