@@ -2,43 +2,166 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from harness.flops import PassFlops
+from harness.gradients.estimate import adam_scales, estimate
 from harness.ledger import Ledger
 from harness.prepare import Prepared
+from harness.process import reseed
+from harness.sampler import DomainStreams
+from harness.seeds import derive_seed
 from harness.trainer import Trainer
-from mixers.base import MixerError, Purchases
+from mixers.base import GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult
+from mixers.lab import Scaling
+
+VALIDATION, GRADIENTS, PROBES, RUNS = "validation losses", "domain gradients", "probe steps", "runs"
 
 
 class PaidLab:
-    """The :class:`mixers.base.Lab` of one trial's main run; refuses more than the mixer declared."""
+    """The :class:`mixers.base.Lab` of one training run; refuses more than the mixer declared.
+
+    The bill stands in ``ledger``; what was bought so far is read off it, so that a resumed run goes on counting.
+    """
 
     def __init__(
         self, prepared: Prepared, trainer: Trainer, ledger: Ledger, flops: PassFlops, declared: Purchases
     ) -> None:
         self._prepared, self._trainer, self._ledger, self._flops = prepared, trainer, ledger, flops
         self._declared = declared
+        seed = derive_seed(prepared.seed, "lab")
+        partition = prepared.partition
+        self._streams = {
+            "train": DomainStreams(partition.train, partition.domains, derive_seed(seed, "train")),
+            "validation": DomainStreams(
+                partition.validation, partition.target_domains, derive_seed(seed, "validation")
+            ),
+        }
 
-    def validation_losses(self) -> npt.NDArray[np.float64]:
+    def validation_losses(self, examples: int = 0) -> npt.NDArray[np.float64]:
         """[n] mean validation loss per target domain of the partition, NaN where a domain has no example."""
-        bought = int(self._ledger.purchases.get("validation losses", {}).get("calls", 0))
-        if bought >= self._declared.validation_losses:
+        bound = self._declared.validation_examples
+        if bound and not 0 < examples <= bound:
             raise MixerError(
-                f"a validation pass beyond the {bought} that were declared; "
-                "raise needs().purchases.validation_losses to an upper bound"
+                f"validation losses on {examples or 'all'} examples a target, {bound} were declared; "
+                "raise purchases().validation_examples"
             )
+        self._claim(VALIDATION, 1, self._declared.validation_losses, "validation_losses")
         prepared = self._prepared
-        scores = prepared.task.evaluate(
-            self._trainer.model, prepared.corpus, "validation", device=prepared.device, dtype=prepared.dtype
+        chosen = subset(prepared, examples)
+        self._ledger.charge(
+            "mixing", flops=self._flops.forward * len(chosen) / prepared.recipe.batch_size, what=VALIDATION
         )
-        losses, counts = scores.sums["loss"]
-        m = len(prepared.problem.targets)
-        groups = prepared.partition.validation
-        top = np.bincount(groups, weights=losses, minlength=m)
-        bottom = np.bincount(groups, weights=counts, minlength=m)
-        batches = len(groups) / prepared.recipe.batch_size
-        self._ledger.charge("mixing", flops=self._flops.forward * batches, what="validation losses")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(bottom > 0, top / bottom, np.nan), dtype=np.float64)
+        return validation_losses(prepared, self._trainer, chosen)
+
+    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: Scaling = "none") -> GradientEstimate:
+        """Inner products of domain and target gradients of the live model on fresh examples."""
+        if not 0 < examples <= self._declared.gradient_examples:
+            raise MixerError(
+                f"domain gradients on {examples} examples a domain, {self._declared.gradient_examples} were declared; "
+                "raise purchases().gradient_examples"
+            )
+        self._claim(GRADIENTS, 1, self._declared.domain_gradients, "domain_gradients")
+        trainer, prepared = self._trainer, self._prepared
+        parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+        reseed(derive_seed(prepared.seed, "lab gradients", trainer.done))
+        trainer.model.train()
+        made = estimate(
+            self._loss,
+            parameters,
+            [self._streams["train"].take(i, examples) for i in range(len(prepared.problem.domains))],
+            [self._streams["validation"].take(j, examples) for j in range(len(prepared.problem.targets))],
+            parts=parts,
+            scales=adam_scales(trainer.optimizer, parameters) if scaling == "adam" else None,
+        )
+        flops = self._flops.training * made.examples / prepared.recipe.batch_size
+        self._ledger.charge("mixing", flops=flops, what=GRADIENTS)
+        return made.estimate
+
+    def _loss(self, split: str, indices: IntArray) -> Tensor:
+        trainer = self._trainer
+        batch = trainer.task.batch(trainer.corpus, split, indices)
+        with trainer.autocast():
+            losses = trainer.task.loss(trainer.model, {k: v.to(trainer.device) for k, v in batch.items()})
+        return losses.per_example.mean()
+
+    def probe(self, mixture: Mixture, steps: int) -> None:
+        """Steps of the main run on a mixture; they are counted in its budget and cost nothing beside it."""
+        trainer = self._trainer
+        left = self._prepared.recipe.steps - trainer.done
+        if not 0 < steps <= left:
+            raise MixerError(f"a probe of {steps} steps, of the main run's {left} that are left; probe fewer steps")
+        self._claim(PROBES, steps, self._declared.probe_steps, "probe_steps")
+        checked = mixture.checked(self._prepared.problem.domains)
+        reseed(derive_seed(self._prepared.seed, "probe", trainer.done))
+        trainer.model.train()
+        for _ in range(steps):
+            trainer.step(checked)
+        self._ledger.charge("mixing", what=PROBES, calls=steps)
+
+    def train(self, runs: Sequence[Run]) -> list[RunResult]:
+        """Proxy and reference runs, from the cache where equal ones were made; billed in full either way."""
+        from harness.proxies import obtain, price
+
+        spent = self._ledger.purchases.get(RUNS, {}).get("flops", 0.0)
+        allowed = sum(price(self._prepared, run) for run in self._declared.runs)
+        wanted = sum(price(self._prepared, run) for run in runs)
+        if spent + wanted > allowed * (1 + 1e-9):
+            raise MixerError(
+                f"runs of {spent + wanted:.3g} FLOPs, {allowed:.3g} were declared; add them to purchases().runs"
+            )
+        results = []
+        for run in runs:
+            made = obtain(self._prepared, run)
+            self._ledger.charge("mixing", flops=made.result.flops, what=RUNS)
+            self._ledger.made_elsewhere += made.seconds if made.cached else 0.0
+            results.append(made.result)
+        return results
+
+    def _claim(self, what: str, calls: int, declared: int, field: str) -> None:
+        bought = int(self._ledger.purchases.get(what, {}).get("calls", 0))
+        if bought + calls > declared:
+            raise MixerError(
+                f"{what}: {bought + calls} bought, {declared} declared; raise purchases().{field} to an upper bound"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: how far the lab's own streams are."""
+        return {split: stream.state() for split, stream in self._streams.items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        for split, stream in self._streams.items():
+            stream.load_state(state[split])
+
+
+def subset(prepared: Prepared, examples: int) -> IntArray:
+    """Indices of the validation examples that losses are taken on: the same ones in every call and trial."""
+    groups = prepared.partition.validation
+    if not examples:
+        return np.arange(len(groups), dtype=np.int64)
+    order = np.random.default_rng(derive_seed(0, "validation subset")).permutation(len(groups))
+    chosen = [order[groups[order] == j][:examples] for j in range(len(prepared.problem.targets))]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def validation_losses(prepared: Prepared, trainer: Trainer, chosen: IntArray) -> npt.NDArray[np.float64]:
+    """[n] mean loss of the live model per target on these validation examples, NaN where a target has none."""
+    whole = len(chosen) == len(prepared.partition.validation)
+    corpus = prepared.corpus if whole else prepared.task.take(prepared.corpus, "validation", chosen)
+    with torch.no_grad():
+        scores = prepared.task.evaluate(
+            trainer.model, corpus, "validation", device=prepared.device, dtype=prepared.dtype
+        )
+    losses, counts = scores.sums["loss"]
+    n = len(prepared.problem.targets)
+    groups = prepared.partition.validation[chosen]
+    top = np.bincount(groups, weights=losses, minlength=n)
+    bottom = np.bincount(groups, weights=counts, minlength=n)
+    return np.divide(top, bottom, out=np.full(n, np.nan), where=bottom > 0)

@@ -22,14 +22,17 @@ class Ledger:
         self.flops: dict[str, float] = dict.fromkeys(ACCOUNTS, 0.0)
         self.seconds: dict[str, float] = dict.fromkeys(ACCOUNTS, 0.0)
         self.purchases: dict[str, dict[str, float]] = {}
+        self.made_elsewhere = 0.0  # seconds of runs that a cache answered: what the trial would have waited
 
-    def charge(self, account: Account, *, flops: float = 0.0, seconds: float = 0.0, what: str = "") -> None:
+    def charge(
+        self, account: Account, *, flops: float = 0.0, seconds: float = 0.0, what: str = "", calls: int = 1
+    ) -> None:
         """Add to an account; ``what`` also counts the purchase by kind."""
         self.flops[account] += flops
         self.seconds[account] += seconds
         if what:
             line = self.purchases.setdefault(what, {"calls": 0, "flops": 0.0})
-            line["calls"] += 1
+            line["calls"] += calls
             line["flops"] += flops
 
     @contextmanager

@@ -18,8 +18,9 @@ from harness.registry import Kind, Plugin, Registry
 from harness.sampler import DomainSampler
 from harness.seeds import derive_seed
 from harness.spec import PluginSpec, TrialSpec
+from harness.store import load_weights
 from harness.trainer import Trainer
-from mixers.base import Mixer, Problem, Signal
+from mixers.base import Mixer, Problem, Signal, StepLosses
 from mixers.regroup.base import Partition
 from tasks.base import Corpus, Recipe, TrainableTask
 
@@ -28,7 +29,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A trial that is ready to start. ``ledger`` already carries the regrouping bill."""
+    """A training run that is ready to start: a trial's main run, or a proxy run that it bought.
+
+    ``ledger`` of a main run already carries the regrouping bill. seed: the trial's, or one derived from it. cache:
+    where runs are kept. main_task: the task at the main run's size, of which a proxy's ``task`` may be a part. start:
+    weights to begin with, in place of fresh ones.
+    """
 
     spec: TrialSpec
     task: TrainableTask
@@ -40,14 +46,30 @@ class Prepared:
     ledger: Ledger
     device: torch.device
     dtype: torch.dtype
+    seed: int
+    cache: Path
+    main_task: TrainableTask
+    start: Path | None = None
 
     def build_model(self) -> nn.Module:
         """The seed's initial model: the same for every mixer and partition."""
-        return self.task.build_model(derive_seed(self.spec.seed, "model"))
+        model = self.task.build_model(derive_seed(self.seed, "model"))
+        if self.start is not None:
+            model.load_state_dict(load_weights(self.start))
+        return model
+
+    def reference(self, signals: tuple[Signal, ...]) -> nn.Module | None:
+        """The model whose losses on every batch the mixer declared, if it did."""
+        from harness.proxies import kept_model
+
+        for signal in signals:
+            if isinstance(signal, StepLosses) and signal.reference is not None:
+                return kept_model(self, signal.reference)
+        return None
 
     def trainer(self, signals: tuple[Signal, ...]) -> Trainer:
         """A trainer at step 0."""
-        sampler = DomainSampler(self.partition.train, self.partition.domains, derive_seed(self.spec.seed, "sampling"))
+        sampler = DomainSampler(self.partition.train, self.partition.domains, derive_seed(self.seed, "sampling"))
         return Trainer(
             task=self.task,
             corpus=self.corpus,
@@ -55,10 +77,12 @@ class Prepared:
             model=self.build_model(),
             recipe=self.recipe,
             signals=signals,
-            seed=self.spec.seed,
+            seed=self.seed,
             device=self.device,
             dtype=self.dtype,
             compiled=self.spec.compile,
+            reweigh=self.mixer.reweigh,
+            reference=self.reference(signals),
         )
 
 
@@ -114,6 +138,9 @@ def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
         ledger=ledger,
         device=torch.device(spec.device),
         dtype=DTYPES[spec.dtype],
+        seed=spec.seed,
+        cache=cache,
+        main_task=task,
     )
 
 
@@ -126,8 +153,10 @@ def read_only(array: Any) -> Any:
 def problem_of(corpus: Corpus, partition: Partition, recipe: Recipe, seed: int) -> Problem:
     """What a mixer may know, under this partition."""
     m = len(partition.domains)
-    examples = np.bincount(partition.train, minlength=m).astype(np.int64)
-    units = np.bincount(partition.train, weights=corpus.units["train"], minlength=m).astype(np.int64)
+    kept = partition.train >= 0  # a proxy run may leave examples out
+    labels = partition.train[kept]
+    examples = np.bincount(labels, minlength=m).astype(np.int64)
+    units = np.bincount(labels, weights=np.asarray(corpus.units["train"])[kept], minlength=m).astype(np.int64)
     return Problem(
         domains=partition.domains,
         targets=partition.target_domains,

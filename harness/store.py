@@ -94,25 +94,9 @@ class RunFolder:
             for name in ("checkpoint.pt", "heartbeat.json"):
                 (work / name).unlink(missing_ok=True)
 
-    def save_checkpoint(self, trial: str, state: dict[str, Any]) -> None:
-        """Write a trial's checkpoint (tensors and plain data only)."""
-        write_atomically(self.work(trial) / "checkpoint.pt", lambda path: torch.save(state, path))
-
-    def load_checkpoint(self, trial: str) -> dict[str, Any] | None:
-        """A trial's checkpoint; ``None`` where there is none or where it cannot be read (the trial then starts over).
-
-        Loads with ``weights_only=True``: a file that holds anything but tensors and plain data is not executed.
-        """
-        path = self.work(trial) / "checkpoint.pt"
-        if not path.exists():
-            return None
-        try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:
-            path.replace(path.with_suffix(".unreadable"))
-            line = " ".join(str(error).split())[:200]
-            write_text(path.with_suffix(".why"), f"{type(error).__name__}: {line}\n")
-            return None
+    def checkpoint(self, trial: str) -> Path:
+        """Where a trial's checkpoint is, or will be."""
+        return self.work(trial) / "checkpoint.pt"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,6 +112,32 @@ class RunFolder:
             except OSError:
                 raise UserError(f"{self.root}: another run is at work here; wait for it or use another --out") from None
             yield
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint (tensors and plain data only)."""
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint; ``None`` where there is none or where it cannot be read (the run then starts over).
+
+    Loads with ``weights_only=True``: a file that holds anything but tensors and plain data is not executed.
+    """
+    if not path.exists():
+        return None
+    try:
+        return load_weights(path)
+    except Exception as error:
+        path.replace(path.with_suffix(".unreadable"))
+        line = " ".join(str(error).split())[:200]
+        write_text(path.with_suffix(".why"), f"{type(error).__name__}: {line}\n")
+        return None
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """Tensors and plain data from a file; nothing in it is executed."""
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.flops import count_pass, sync
+from harness.flops import sync
 from harness.lab import PaidLab
 from harness.ledger import Ledger
+from harness.mixing import observe, pass_flops
 from harness.prepare import Prepared, prepare
 from harness.process import set_up
 from harness.registry import Registry
 from harness.spec import TrialSpec
 from harness.stats import paired_cost
 from harness.trainer import Trainer
-from harness.trial import observe
 from mixers.base import Mixture
 
 WARM_UP = 6
@@ -106,10 +106,8 @@ def _timed(trainer: Trainer, mixture: Mixture, clock: Callable[[], float]) -> fl
 
 
 def _lab(prepared: Prepared, trainer: Trainer) -> PaidLab:
-    indices = np.arange(min(prepared.recipe.batch_size, len(prepared.corpus.labels["train"])), dtype=np.int64)
-    batch = prepared.task.batch(prepared.corpus, "train", indices)
-    flops = count_pass(prepared.task, trainer.model, {k: v.to(prepared.device) for k, v in batch.items()})
-    return PaidLab(prepared, trainer, Ledger(), flops, prepared.mixer.needs().purchases)
+    bought = prepared.mixer.purchases(prepared.problem)
+    return PaidLab(prepared, trainer, Ledger(), pass_flops(prepared, trainer), bought)
 
 
 def _first_mixture(prepared: Prepared, trainer: Trainer) -> Mixture:

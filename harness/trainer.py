@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,18 @@ from harness.gradients import GradientTracker, last_layers
 from harness.process import reseed
 from harness.sampler import DomainSampler
 from harness.seeds import derive_seed
-from mixers.base import DomainGradients, MixerError, Mixture, Signal, TrainLosses
-from tasks.base import Corpus, Recipe, TrainableTask
+from mixers.base import (
+    Array,
+    BatchLosses,
+    DomainGradients,
+    MixerError,
+    Mixture,
+    MixtureError,
+    Signal,
+    StepLosses,
+    TrainLosses,
+)
+from tasks.base import Batch, Corpus, Losses, Recipe, TrainableTask
 
 IntArray = npt.NDArray[np.int64]
 
@@ -53,6 +64,8 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         compiled: bool = False,
+        reweigh: Callable[[BatchLosses], Array | None] | None = None,
+        reference: nn.Module | None = None,
     ) -> None:
         self.task, self.corpus, self.sampler, self.recipe = task, corpus, sampler, recipe
         self.device, self.dtype, self.seed = device, dtype, seed
@@ -67,6 +80,10 @@ class Trainer:
             torch.zeros(self.m, device=device) if any(isinstance(s, TrainLosses) for s in signals) else None
         )
         self._loss_total = torch.zeros((), device=device)
+        self._reweigh = reweigh if any(isinstance(s, StepLosses) for s in signals) else None
+        self._reference = None if reference is None else reference.to(device).eval().requires_grad_(False)
+        if self._reweigh is not None and self.tracker is not None:
+            raise MixerError("StepLosses and DomainGradients cannot be declared together: declare one of them")
         self._units = np.asarray(corpus.units["train"])
         self._served = np.zeros((2, self.m), dtype=np.int64)
 
@@ -125,8 +142,13 @@ class Trainer:
             scale = weights / batch_size
         if self._observed is not None:
             self._observed.begin(domains, scale)
-        with self._autocast():
+        with self.autocast():
             losses = self.task.loss(self.forward, batch)
+        if self._reweigh is not None:
+            given = self._reweigh(self._batch_losses(batch, losses, domains))
+            if given is not None:
+                weights = torch.as_tensor(checked_loss_weights(given, self.m)[domains], dtype=torch.float32)
+                weights = weights.to(self.device)
         per_example = losses.per_example
         loss = per_example.mean() if weights is None else (per_example * weights).mean()
         loss.backward()
@@ -143,7 +165,22 @@ class Trainer:
         np.add.at(self._served[1], domains, self._units[indices])
         self.done += 1
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def _batch_losses(self, batch: Batch, losses: Losses, domains: IntArray) -> BatchLosses:
+        reference = None
+        if self._reference is not None:
+            with torch.no_grad(), self.autocast():
+                reference = _host(self.task.loss(self._reference, batch).per_unit)
+        return BatchLosses(
+            domains=self.sampler.domains,
+            labels=domains,
+            losses=_host(losses.per_unit),
+            mask=_host(losses.mask) > 0,
+            reference=reference,
+            step=self.done,
+        )
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which the model computes."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
@@ -188,6 +225,20 @@ class Trainer:
         self.sampler.load_state(state["drawn"])
         if self.tracker is not None:
             self.tracker.load_state(state["tracker"])
+
+
+def checked_loss_weights(values: npt.ArrayLike, m: int) -> npt.NDArray[np.float64]:
+    """[m] loss weights as a mixer's ``reweigh`` gave them. Raises :class:`mixers.base.MixtureError`."""
+    weights = np.asarray(values, dtype=np.float64)
+    if weights.shape != (m,) or not np.all(np.isfinite(weights)) or weights.min() < 0:
+        raise MixtureError("reweigh() must give finite, non-negative loss weights, one per domain")
+    return weights
+
+
+def _host(values: Tensor) -> npt.NDArray[np.float64]:
+    array: npt.NDArray[np.float64] = values.detach().double().cpu().numpy()
+    array.setflags(write=False)
+    return array
 
 
 def _optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:

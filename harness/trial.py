@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import math
 import os
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from harness import PROTOCOL, ROW_VERSION
-from harness.flops import PassFlops, count_pass, parameter_count, sync
+from harness.flops import parameter_count
 from harness.gradients import last_layers
-from harness.lab import PaidLab
-from harness.prepare import Prepared, prepare, read_only
+from harness.mixing import MixedTraining, Progress
+from harness.prepare import Prepared, prepare
 from harness.process import set_up
 from harness.provenance import provenance
 from harness.registry import Registry
 from harness.results import metrics_of, mixture_of
 from harness.spec import TrialSpec
 from harness.store import RunFolder
-from harness.trainer import DivergedError, Trainer
-from mixers.base import DomainGradients, Mixture, MixtureError, Needs, Observation, Problem
+from harness.trainer import DivergedError
+from mixers.base import DomainGradients, MixtureError
 
-Progress = Callable[[int, int], None]
 CHECKPOINT_SECONDS = float(os.environ.get("MIXOFF_CHECKPOINT_SECONDS", "20"))
 
 
@@ -97,134 +91,26 @@ def empty_row(spec: TrialSpec, status: str, reason: str) -> dict[str, Any]:
     }
 
 
-def observe(problem: Problem, trainer: Trainer, index: int, *, mixture_id: int) -> Observation:
-    """What the mixer sees of the round that just ended; takes the round's gradients from the tracker."""
-    served = trainer.served()
-    losses = trainer.domain_losses()
-    return Observation(
-        domains=problem.domains,
-        step=trainer.done,
-        steps=problem.steps,
-        round=index,
-        learning_rate=trainer.learning_rate(trainer.done - 1),
-        mixture_id=mixture_id,
-        examples=read_only(served.examples),
-        units=read_only(served.units),
-        losses=None if losses is None else read_only(losses),
-        gradients=trainer.tracker.take() if trainer.tracker is not None else None,
-    )
-
-
 class Trial:
     """The main run of one trial under its mixer, resumable at every round boundary."""
 
     def __init__(self, prepared: Prepared, folder: RunFolder, progress: Progress, checkpoint_seconds: float) -> None:
-        self.prepared, self.folder, self.progress = prepared, folder, progress
-        self.checkpoint_seconds = checkpoint_seconds
-        self.ledger = prepared.ledger
-        self.needs: Needs = prepared.mixer.needs()
-        self.trainer: Trainer = prepared.trainer(self.needs.signals)
-        self.pass_flops = self._count()
-        self.lab = PaidLab(prepared, self.trainer, self.ledger, self.pass_flops, self.needs.purchases)
-        self.trajectory: list[tuple[int, Mixture]] = []
-        self.round = 0
-        self.final_loss = math.nan
-
-    def _count(self) -> PassFlops:
-        """FLOPs of one step. The first examples stand for all: shapes do not depend on what is drawn."""
-        size = min(self.prepared.recipe.batch_size, len(self.prepared.corpus.labels["train"]))
-        indices = np.arange(size, dtype=np.int64)
-        batch = self.prepared.task.batch(self.prepared.corpus, "train", indices)
-        on_device = {key: tensor.to(self.prepared.device) for key, tensor in batch.items()}
-        return count_pass(self.prepared.task, self.trainer.model, on_device)
+        self.prepared = prepared
+        place = folder.checkpoint(prepared.spec.id)
+        self.training = MixedTraining(prepared, place, progress, checkpoint_seconds)
 
     def run(self) -> dict[str, Any]:
         """Train to the end and evaluate on test."""
-        prepared, trainer = self.prepared, self.trainer
-        with self.ledger.clock("mixing"):
-            first = prepared.mixer.start(prepared.problem, self.lab).checked(prepared.problem.domains)
-        json.dumps(prepared.mixer.state_dict(), allow_nan=False)  # a state that cannot be saved fails at once
-        self.trajectory = [(0, first)]
-        self._resume()
-        boundaries = self.needs.boundaries(prepared.recipe.steps)
-        saved = time.perf_counter()
-        for index in range(self.round, len(boundaries)):
-            self._round(index, boundaries[index])
-            if index + 1 == len(boundaries):
-                break
-            self._update(index)
-            self.round = index + 1
-            if time.perf_counter() - saved >= self.checkpoint_seconds:
-                self._save()
-                saved = time.perf_counter()
-        self.ledger.charge("training", flops=self.pass_flops.training * prepared.recipe.steps)
-        if trainer.tracker is not None:
-            self.ledger.charge("mixing", flops=trainer.tracker.flops)
-        with self.ledger.clock("evaluation"):
+        prepared = self.prepared
+        self.training.run()
+        with prepared.ledger.clock("evaluation"):
             scores = prepared.task.evaluate(
-                trainer.model, prepared.corpus, "test", device=prepared.device, dtype=prepared.dtype
+                self.training.trainer.model, prepared.corpus, "test", device=prepared.device, dtype=prepared.dtype
             )
         return self._row(metrics_of(prepared.task, prepared.corpus, scores))
 
-    def _round(self, index: int, end: int) -> None:
-        trainer, mixture = self.trainer, self.trajectory[-1][1]
-        begun = trainer.done
-        with self.ledger.clock("training"):
-            trainer.begin_round(index, observe=end < self.prepared.recipe.steps)
-            while trainer.done < end:
-                trainer.step(mixture)
-                self.progress(trainer.done, self.prepared.recipe.steps)
-            sync(trainer.device)
-        self.final_loss = trainer.mean_loss(end - begun)
-
-    def _update(self, index: int) -> None:
-        """Show the round to the mixer and take its next mixture."""
-        trainer, problem = self.trainer, self.prepared.problem
-        with self.ledger.clock("mixing"):
-            seen = observe(problem, trainer, index, mixture_id=len(self.trajectory) - 1)
-            answer = self.prepared.mixer.update(seen, self.lab)
-        if answer is not None:
-            self.trajectory.append((trainer.done, answer.checked(problem.domains)))
-
-    def _save(self) -> None:
-        plain = {
-            "data": self._data_digest(),
-            "round": self.round,
-            "mixer": self.prepared.mixer.state_dict(),
-            "ledger": self.ledger.state(),
-            "trajectory": [
-                [step, mixture.weights.tolist(), _listed(mixture.loss_weights)] for step, mixture in self.trajectory
-            ],
-        }
-        state = {"trainer": self.trainer.state(), "plain": json.dumps(plain)}
-        with contextlib.suppress(OSError):  # a full disk costs the checkpoint, not the trial
-            self.folder.save_checkpoint(self.prepared.spec.id, state)
-
-    def _resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
-        saved = self.folder.load_checkpoint(self.prepared.spec.id)
-        if saved is None:
-            return
-        plain = json.loads(saved["plain"])
-        if plain["data"] != self._data_digest():
-            return  # made from other data under the same path: start over
-        problem = self.prepared.problem
-        self.trainer.load_state(saved["trainer"])
-        self.ledger.load_state(plain["ledger"])
-        self.trajectory = [
-            (step, _restored(problem.domains, weights, loss_weights))
-            for step, weights, loss_weights in plain["trajectory"]
-        ]
-        self.prepared.mixer.load_state_dict(plain["mixer"])
-        self.round = plain["round"]
-
-    def _data_digest(self) -> str:
-        """What the run so far depends on besides its spec: the corpus and its cut."""
-        labels = self.prepared.partition.train.tobytes() + self.prepared.partition.validation.tobytes()
-        return hashlib.sha256(self.prepared.corpus.fingerprint.encode() + labels).hexdigest()
-
     def _row(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        prepared, trainer, ledger = self.prepared, self.trainer, self.ledger
+        prepared, trainer, ledger = self.prepared, self.training.trainer, self.prepared.ledger
         problem, corpus = prepared.problem, prepared.corpus
         row = empty_row(prepared.spec, "ok", "")
         row |= {
@@ -243,13 +129,13 @@ class Trial:
             "partition_report": prepared.partition.report,
             "mixer_report": prepared.mixer.report(),
             "metrics": metrics,
-            "mixture": mixture_of(self.trajectory, trainer.sampler),
+            "mixture": mixture_of(self.training.trajectory, trainer.sampler),
             "training": {
                 "parameters": parameter_count(trainer.model),
                 "examples": int(trainer.sampler.drawn.sum()),
-                "units": round(self._units()),
+                "units": round(self.training.units),
                 "unit": prepared.task.unit,
-                "final_train_loss": self.final_loss,
+                "final_train_loss": self.training.final_loss,
             },
             "overhead": {
                 "training_flops": ledger.flops["training"],
@@ -263,7 +149,7 @@ class Trial:
         }
         row["measured"] |= {
             "train_seconds": ledger.seconds["training"],
-            "mixer_seconds": ledger.seconds["mixing"],
+            "mixer_seconds": ledger.seconds["mixing"] + ledger.made_elsewhere,
             "regroup_seconds": ledger.seconds["regrouping"],
             "embedding_seconds": ledger.seconds["embedding"],
             "eval_seconds": ledger.seconds["evaluation"],
@@ -273,29 +159,11 @@ class Trial:
     def _paper_share(self) -> float | None:
         """The mixer's own paper's count of its overhead, where it has one."""
         tracked = 0
-        model = self.trainer.model
-        for signal in self.needs.signals:
+        model = self.training.trainer.model
+        for signal in self.training.needs.signals:
             if isinstance(signal, DomainGradients):
                 layers = last_layers(self.prepared.task.tracked(model), signal.layers)
                 tracked = sum(layer.weight.numel() for layer in layers)
         return self.prepared.mixer.published_overhead(
-            self.prepared.problem, train_units=self._units(), tracked_fraction=tracked / parameter_count(model)
+            self.prepared.problem, train_units=self.training.units, tracked_fraction=tracked / parameter_count(model)
         )
-
-    def _units(self) -> float:
-        """Units that the main run trains on, at the corpus's mean units an example."""
-        recipe = self.prepared.recipe
-        return float(recipe.steps * recipe.batch_size * self.prepared.corpus.units["train"].mean())
-
-
-def _restored(domains: tuple[str, ...], weights: list[float], loss_weights: list[float] | None) -> Mixture:
-    """A mixture exactly as it was: checking it anew would normalise it again, which moves the last bit."""
-    return Mixture(
-        domains=domains,
-        weights=read_only(np.array(weights)),
-        loss_weights=None if loss_weights is None else read_only(np.array(loss_weights)),
-    )
-
-
-def _listed(array: Any) -> list[float] | None:
-    return None if array is None else array.tolist()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -269,6 +269,24 @@ class TrainableTask(Task):
         self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
     ) -> Scores:
         """Every metric on every example of ``validation`` or ``test``, without gradients; leaves the mode as found."""
+
+    def take(self, corpus: Corpus, split: str, indices: IntArray) -> Corpus:
+        """The corpus with only these examples in a split.
+
+        Overridden where a split's storage cannot be indexed by an array of indices.
+        """
+        return replace(
+            corpus,
+            labels={**corpus.labels, split: corpus.labels[split][indices]},
+            units={**corpus.units, split: corpus.units[split][indices]},
+            examples={**corpus.examples, split: corpus.examples[split][indices]},
+        )
+
+    def scaled(self, size: float) -> TrainableTask:
+        """This task with a model of about ``size`` times the parameters, for proxy runs; the data stay the same."""
+        if size == 1.0:
+            return self
+        raise TaskError(f"task {self.name} has models of one size; order proxy runs with size=1")
 
     @abstractmethod
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:

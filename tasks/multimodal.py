@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +245,18 @@ class Multimodal(TrainableTask):
         parts = torch.from_numpy(tokens).split(_EVALUATION_BATCH)
         features = torch.cat([model.encode_texts(part.to(device)) for part in parts])
         return features.view(len(classes), len(templates), -1)
+
+    def scaled(self, size: float) -> TrainableTask:
+        """Narrower or wider towers: widths by the root of ``size``, rounded to what the heads allow."""
+        if size == 1.0:
+            return self
+        config = self.config
+        if config.model:
+            raise TaskError(f"model={config.model} has one size; order proxy runs with size=1")
+        factor, unit = math.sqrt(size), config.heads
+        other = copy.copy(self)
+        other.config = replace(config, width=max(unit, round(config.width * factor / unit) * unit))
+        return other
 
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of the examples' images or captions; see :mod:`tasks.embedding` for the embedders.

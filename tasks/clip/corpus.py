@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Pairs:
     label: IntArray
     domain: IntArray
     weight: FloatArray
+
+    def __getitem__(self, indices: IntArray) -> Pairs:
+        """These examples alone, at the weights that they have among all."""
+        return Pairs(**{item.name: getattr(self, item.name)[indices] for item in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,16 @@ class Rows:
     constant: npt.NDArray[np.bool_]
     pairs: Sequence[Pair] = ()
 
+    def __getitem__(self, indices: IntArray) -> Rows:
+        """These examples alone."""
+        return Rows(
+            tokens=self.tokens[indices],
+            starts=self.starts[indices],
+            ends=self.ends[indices],
+            constant=self.constant[indices],
+            pairs=[self.pairs[index] for index in indices] if self.pairs else (),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:

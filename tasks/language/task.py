@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -103,6 +105,18 @@ class DecoderTask(TrainableTask):
             end=vocabulary.end,
             seed=seed,
         )
+
+    def scaled(self, size: float) -> TrainableTask:
+        """A narrower or wider decoder: the width by the root of ``size``, rounded to what the heads allow."""
+        if size == 1.0:
+            return self
+        config = self.config
+        if config.model:
+            raise TaskError(f"model={config.model} has one size; order proxy runs with size=1")
+        unit = 2 * config.heads
+        other = copy.copy(self)
+        other.config = replace(config, width=max(unit, round(config.width * math.sqrt(size) / unit) * unit))
+        return other
 
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of the examples' :meth:`texts`; see :mod:`tasks.embedding` for the embedders."""

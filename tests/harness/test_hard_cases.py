@@ -216,10 +216,10 @@ def test_a_checkpoint_of_other_data_is_not_continued(toy_specs, registry, tmp_pa
 def test_a_full_disk_at_a_checkpoint_does_not_end_the_trial(toy_specs, registry, tmp_path: Path, monkeypatch):
     (spec,) = toy_specs(mixers="memory")
 
-    def full(self, trial, state):
+    def full(path, state):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(RunFolder, "save_checkpoint", full)
+    monkeypatch.setattr("harness.mixing.save_checkpoint", full)
     row = _run(spec, registry, RunFolder(tmp_path / "run"), tmp_path / "cache")
     assert row["status"] == "ok", row["reason"]
 

@@ -115,7 +115,7 @@ def test_declared_purchases_are_billed(run_toy):
         ("off_simplex", "bad_mixture", "sum 2"),
         ("raises", "failed", "RuntimeError: no idea what to do"),
         ("undeclared", "failed", "add DomainGradients() to needs().signals"),
-        ("overbuys", "failed", "needs().purchases.validation_losses"),
+        ("overbuys", "failed", "purchases().validation_losses"),
         ("hungry", "oom", "out of memory"),
     ],
 )

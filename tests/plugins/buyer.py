@@ -13,7 +13,10 @@ class Buyer(Mixer):
     name: ClassVar[str] = "buyer"
 
     def needs(self) -> Needs:
-        return Needs(rounds=3, purchases=Purchases(validation_losses=2))
+        return Needs(rounds=3)
+
+    def purchases(self, problem: Problem) -> Purchases:
+        return Purchases(validation_losses=2)
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         self.problem = problem

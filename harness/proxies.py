@@ -1,0 +1,235 @@
+"""Runs that a mixer orders apart from the main run: proxies, references. Each is made once and kept by content.
+
+CACHE/runs/<key>/result.json   what came of it, and what it cost
+CACHE/runs/<key>/model.pt      its weights, where they were to be kept
+CACHE/runs/<key>/checkpoint.pt while it is under way
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from harness import PROTOCOL
+from harness.experiment import plain
+from harness.flops import PassFlops
+from harness.ledger import Ledger
+from harness.mixing import MixedTraining, pass_flops
+from harness.prepare import Prepared, problem_of
+from harness.seeds import derive_seed
+from harness.store import load_weights, read_json, save_checkpoint, write_json
+from mixers.base import Checkpoint, Lab, Mixer, MixerError, Mixture, Problem, Purchases, Run, RunResult, StepLosses
+from mixers.regroup.base import Partition
+
+FORMAT = 1  # raised when the stored form or the meaning of an order changes
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A run's result, the seconds that it took when it was made, and whether a cache answered."""
+
+    result: RunResult
+    seconds: float
+    cached: bool
+
+
+class Fixed(Mixer):
+    """Draws from one mixture to the end."""
+
+    name = "fixed mixture"
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
+        self._mixture = mixture
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        """The mixture that it was made with."""
+        return self._mixture
+
+
+def obtain(prepared: Prepared, run: Run) -> Made:
+    """The result of an order: from the cache, or made here and now. Raises :class:`MixerError` for a bad order."""
+    child = child_of(prepared, run)
+    folder = _folder(prepared, key_of(child, run))
+    stored = folder / "result.json"
+    if stored.exists():
+        data = read_json(stored)
+        return Made(result=_result(data, folder.name, run), seconds=data["seconds"], cached=True)
+    begin = time.perf_counter()
+    at = tuple(sorted({*run.evaluate_at, run.steps}))
+    training = MixedTraining(
+        child,
+        folder / "checkpoint.pt",
+        lambda step, steps: None,
+        CHECKPOINT_SECONDS,
+        evaluate_at=at,
+        validation_examples=run.validation_examples,
+    )
+    training.run()
+    ledger = child.ledger
+    evaluations = len(at) * training.flops.forward * _validated(child, run.validation_examples) / _batch(child)
+    if run.keep:
+        save_checkpoint(folder / "model.pt", training.trainer.model.state_dict())
+    data = {
+        "steps": list(at),
+        "losses": [[None if math.isnan(x) else x for x in training.evaluations[step]] for step in at],
+        "state": child.mixer.state_dict(),
+        "size": run.size,
+        "flops": ledger.flops["training"] + ledger.flops["mixing"] + evaluations,
+        "seconds": time.perf_counter() - begin + ledger.made_elsewhere,
+    }
+    write_json(stored, data)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Made(result=_result(data, folder.name, run), seconds=data["seconds"], cached=False)
+
+
+def child_of(prepared: Prepared, run: Run) -> Prepared:
+    """The order as a training run of its own, on the trial's data."""
+    if (run.mixture is None) == (run.mixer is None):
+        raise MixerError("a run has either a mixture or a mixer that drives it")
+    if run.steps < 1 or any(not 0 <= step <= run.steps for step in run.evaluate_at):
+        raise MixerError(f"a run of {run.steps} steps cannot be evaluated at {run.evaluate_at}")
+    partition = prepared.partition if run.subsample == 1.0 else _thinned(prepared, run.subsample)
+    recipe = replace(prepared.recipe, steps=run.steps)
+    seed = derive_seed(prepared.seed, "run", run.seed)
+    # A mixer remembers; the run gets one of its own that has seen nothing.
+    mixer = Fixed(run.mixture) if run.mixture is not None else type(run.mixer)(run.mixer.config)  # type: ignore[union-attr]
+    return replace(
+        prepared,
+        task=prepared.main_task.scaled(run.size),
+        partition=partition,
+        problem=problem_of(prepared.corpus, partition, recipe, derive_seed(seed, "mixer")),
+        mixer=mixer,
+        recipe=recipe,
+        ledger=Ledger(),
+        seed=seed,
+        start=None if run.start is None else _weights(prepared, run.start),
+    )
+
+
+def _thinned(prepared: Prepared, share: float) -> Partition:
+    """The first examples of every domain in a fixed random order, at least one; the others get the label -1."""
+    if not 0.0 < share <= 1.0:
+        raise MixerError(f"a run's subsample must be in (0, 1], not {share}")
+    labels = prepared.partition.train
+    order = np.random.default_rng(derive_seed(0, "subsample")).permutation(len(labels))
+    thinned = np.full_like(labels, -1)
+    for domain in range(prepared.problem.m):
+        members = order[labels[order] == domain]
+        chosen = members[: max(1, round(share * len(members)))]
+        thinned[chosen] = domain
+    thinned.setflags(write=False)
+    return replace(prepared.partition, train=thinned)
+
+
+def key_of(child: Prepared, run: Run) -> str:
+    """Hash of all that the run's result depends on."""
+    recipe = {key: value for key, value in dataclasses.asdict(child.recipe).items() if key != "time_limit"}
+    identity = [
+        FORMAT,
+        PROTOCOL,
+        child.corpus.fingerprint,
+        child.task.name,
+        plain(child.task.config),
+        hashlib.sha256(child.partition.train.tobytes() + child.partition.validation.tobytes()).hexdigest(),
+        list(child.problem.domains),
+        child.problem.target_shares.tolist(),
+        recipe,
+        child.seed,
+        [str(child.device), str(child.dtype), child.spec.compile, child.spec.threads],
+        [run.size, run.subsample, run.evaluate_at, run.validation_examples, run.keep],
+        None if run.start is None else run.start.key,
+        _driver(run),
+    ]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _driver(run: Run) -> Any:
+    """What draws: the mixture, or the mixer's class with its source and its config."""
+    if run.mixture is not None:
+        weights = run.mixture.loss_weights
+        return [run.mixture.weights.tolist(), None if weights is None else weights.tolist()]
+    cls = type(run.mixer)
+    source = hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    return [cls.__module__, cls.__qualname__, source, plain(run.mixer.config)]  # type: ignore[union-attr]
+
+
+def price(prepared: Prepared, run: Run) -> float:
+    """Upper bound of a run's FLOPs, without making it."""
+    child = child_of(prepared, replace(run, start=None))
+    signals = child.mixer.needs().signals
+    plain_signals = tuple(signal for signal in signals if not isinstance(signal, StepLosses))
+    trainer = child.trainer(plain_signals)
+    flops = pass_flops(child, trainer)
+    total = run.steps * flops.training
+    if any(isinstance(signal, StepLosses) and signal.reference is not None for signal in signals):
+        total += run.steps * flops.forward
+    if trainer.tracker is not None:
+        total += run.steps * flops.training  # generous: the tracker's price is known only as it goes
+    at = len({*run.evaluate_at, run.steps})
+    total += at * flops.forward * _validated(child, run.validation_examples) / _batch(child)
+    return total + price_of(child, child.mixer.purchases(child.problem), flops)
+
+
+def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
+    """Upper bound of what purchases cost in FLOPs."""
+    from harness.gradients.estimate import TARGETS_AT_ONCE
+
+    m, n, batch = prepared.problem.m, len(prepared.problem.targets), _batch(prepared)
+    validation = bought.validation_losses * flops.forward * _validated(prepared, bought.validation_examples) / batch
+    passes = bought.gradient_examples * (n + m * -(-n // TARGETS_AT_ONCE))
+    gradients = bought.domain_gradients * flops.training * passes / batch
+    return validation + gradients + sum(price(prepared, run) for run in bought.runs)
+
+
+def _validated(prepared: Prepared, examples: int) -> int:
+    """Validation examples in one pass."""
+    counts = np.bincount(prepared.partition.validation, minlength=len(prepared.problem.targets))
+    return int(np.minimum(counts, examples).sum() if examples else counts.sum())
+
+
+def _batch(prepared: Prepared) -> int:
+    return prepared.recipe.batch_size
+
+
+def _folder(prepared: Prepared, key: str) -> Path:
+    return prepared.cache / "runs" / key
+
+
+def _weights(prepared: Prepared, kept: Checkpoint) -> Path:
+    path = _folder(prepared, kept.key) / "model.pt"
+    if not path.exists():
+        raise MixerError("a run's model is no longer in the cache; order that run again with keep=True")
+    return path
+
+
+def kept_model(prepared: Prepared, kept: Checkpoint) -> nn.Module:
+    """The model of a run that kept it, at its own size."""
+    path = _weights(prepared, kept)
+    size = float(read_json(path.with_name("result.json"))["size"])
+    model = prepared.main_task.scaled(size).build_model(0)
+    model.load_state_dict(load_weights(path))
+    return model
+
+
+def _result(data: dict[str, Any], key: str, run: Run) -> RunResult:
+    losses = np.array([[math.nan if x is None else x for x in row] for row in data["losses"]], dtype=np.float64)
+    losses.setflags(write=False)
+    return RunResult(
+        steps=tuple(data["steps"]),
+        losses=losses,
+        state=data["state"],
+        checkpoint=Checkpoint(key=key) if run.keep else None,
+        flops=float(data["flops"]),
+    )
