@@ -96,26 +96,31 @@ def obtain(prepared: Prepared, run: Run) -> Made:
 
 def child_of(prepared: Prepared, run: Run) -> Prepared:
     """The order as a training run of its own, on the trial's data."""
-    if (run.mixture is None) == (run.mixer is None):
-        raise MixerError("a run has either a mixture or a mixer that drives it")
     if run.steps < 1 or any(not 0 <= step <= run.steps for step in run.evaluate_at):
         raise MixerError(f"a run of {run.steps} steps cannot be evaluated at {run.evaluate_at}")
     partition = prepared.partition if run.subsample == 1.0 else _thinned(prepared, run.subsample)
     recipe = replace(prepared.recipe, steps=run.steps)
     seed = derive_seed(prepared.seed, "run", run.seed)
-    # A mixer remembers; the run gets one of its own that has seen nothing.
-    mixer = Fixed(run.mixture) if run.mixture is not None else type(run.mixer)(run.mixer.config)  # type: ignore[union-attr]
     return replace(
         prepared,
         task=prepared.main_task.scaled(run.size),
         partition=partition,
         problem=problem_of(prepared.corpus, partition, recipe, derive_seed(seed, "mixer")),
-        mixer=mixer,
+        mixer=_mixer(run),
         recipe=recipe,
         ledger=Ledger(),
         seed=seed,
         start=None if run.start is None else _weights(prepared, run.start),
     )
+
+
+def _mixer(run: Run) -> Mixer:
+    """What drives the run. A mixer remembers, so the run gets one of its own that has seen nothing."""
+    if run.mixture is not None and run.mixer is None:
+        return Fixed(run.mixture)
+    if run.mixer is not None and run.mixture is None:
+        return type(run.mixer)(run.mixer.config)
+    raise MixerError("a run has either a mixture or a mixer that drives it")
 
 
 def _thinned(prepared: Prepared, share: float) -> Partition:

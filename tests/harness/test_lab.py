@@ -1,0 +1,339 @@
+"""What the lab sells, what it costs, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness import proxies
+from harness.lab import PaidLab
+from harness.ledger import Ledger
+from harness.mixing import pass_flops
+from harness.prepare import prepare
+from mixers.base import (
+    BatchLosses,
+    Checkpoint,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Purchases,
+    Run,
+    StepLosses,
+)
+
+ALL = Purchases(validation_losses=9, domain_gradients=9, gradient_examples=6, probe_steps=20)
+
+
+@pytest.fixture
+def open_lab(toy_specs, registry, tmp_path: Path):
+    """A toy trial's trainer and lab, with declared purchases."""
+
+    def make(declared: Purchases = ALL, **flags: str):
+        (spec,) = toy_specs(**flags)
+        prepared = prepare(spec, registry, tmp_path / "cache")
+        trainer = prepared.trainer(())
+        ledger = Ledger()
+        return prepared, trainer, PaidLab(prepared, trainer, ledger, pass_flops(prepared, trainer), declared), ledger
+
+    return make
+
+
+def even(problem: Problem) -> Mixture:
+    return problem.mixture(np.full(problem.m, 1 / problem.m))
+
+
+def single(problem: Problem, i: int) -> Mixture:
+    return problem.mixture(np.eye(problem.m)[i])
+
+
+# Validation losses
+
+
+def test_a_subset_of_validation_is_the_same_every_time_and_cheaper(open_lab):
+    *_, lab, ledger = open_lab(Purchases(validation_losses=3, validation_examples=0))
+    whole = lab.validation_losses()
+    cost = ledger.flops["mixing"]
+    first, again = lab.validation_losses(2), lab.validation_losses(2)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, whole)
+    assert ledger.flops["mixing"] == pytest.approx(cost * (1 + 2 * 8 / 24)), "2 of 6 examples of each of 4 targets"
+    assert lab.validation_losses.__doc__
+    with pytest.raises(MixerError, match=r"4 bought, 3 declared; raise purchases\(\).validation_losses"):
+        lab.validation_losses(2)
+
+
+def test_more_validation_examples_than_declared_are_refused(open_lab):
+    *_, lab, _ = open_lab(Purchases(validation_losses=3, validation_examples=2))
+    lab.validation_losses(2)
+    for examples in (0, 3):
+        with pytest.raises(MixerError, match=r"raise purchases\(\).validation_examples"):
+            lab.validation_losses(examples)
+
+
+# Gradients
+
+
+def whole_gradient(prepared, trainer, split: str, indices) -> torch.Tensor:
+    batch = prepared.task.batch(prepared.corpus, split, np.asarray(indices))
+    loss = prepared.task.loss(trainer.model, batch).per_example.mean()
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]).double()
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_gradients_are_those_of_autograd(open_lab, monkeypatch, at_once):
+    monkeypatch.setattr("harness.gradients.estimate.TARGETS_AT_ONCE", at_once)
+    prepared, trainer, lab, _ = open_lab()
+    made = lab.domain_gradients(3, parts=3)
+    streams = open_lab()[2]._streams
+    g = [whole_gradient(prepared, trainer, "train", streams["train"].take(i, 3)) for i in range(4)]
+    t = [whole_gradient(prepared, trainer, "validation", streams["validation"].take(j, 3)) for j in range(4)]
+    np.testing.assert_allclose(made.products, [[float(a @ b) for b in t] for a in g], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(made.norms, [float(a.norm()) for a in g], rtol=1e-5)
+    np.testing.assert_allclose(made.target_norms, [float(a.norm()) for a in t], rtol=1e-5)
+    target = sum(p * b for p, b in zip(prepared.problem.target_shares, t, strict=True))
+    np.testing.assert_allclose(
+        made.alignment(prepared.problem.target_shares), [float(a @ target) for a in g], rtol=1e-4, atol=1e-7
+    )
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_the_variance_of_a_mean_gradient(open_lab):
+    prepared, trainer, lab, _ = open_lab()
+    made = lab.domain_gradients(3, parts=3)
+    indices = open_lab()[2]._streams["train"].take(0, 3)
+    each = torch.stack([whole_gradient(prepared, trainer, "train", [index]) for index in indices])
+    expected = float((each - each.mean(0)).pow(2).sum()) / (3 * 2)
+    assert made.variances[0] == pytest.approx(expected, rel=1e-4)
+    assert np.isnan(lab.domain_gradients(3).variances).all()
+
+
+def test_gradients_cost_what_their_passes_cost_and_leave_the_run_alone(open_lab):
+    prepared, trainer, lab, ledger = open_lab()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    lab.domain_gradients(2)
+    flops = pass_flops(prepared, trainer).training
+    assert ledger.flops["mixing"] == pytest.approx(flops * 2 * (4 + 4) / prepared.recipe.batch_size)
+    assert trainer.sampler.drawn.sum() == 0
+    assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+    with pytest.raises(MixerError, match=r"raise purchases\(\).gradient_examples"):
+        lab.domain_gradients(7)
+
+
+def test_products_can_speak_of_the_steps_that_adam_takes(open_lab):
+    prepared, trainer, lab, _ = open_lab()
+    trainer.begin_round(0)
+    trainer.step(even(prepared.problem))
+    state = lab.state()
+    raw = lab.domain_gradients(2).products
+    lab.load_state(state)
+    scaled = lab.domain_gradients(2, scaling="adam").products
+    group = trainer.optimizer.param_groups[0]
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+    indices = open_lab()[2]._streams["train"].take(0, 2), open_lab()[2]._streams["validation"].take(0, 2)
+    scale = torch.cat(
+        [
+            (1 / ((trainer.optimizer.state[p]["exp_avg_sq"] / (1 - group["betas"][1])).sqrt() + group["eps"])).flatten()
+            for p in parameters
+        ]
+    ).double()
+    g, t = (whole_gradient(prepared, trainer, s, i) for s, i in zip(("train", "validation"), indices, strict=True))
+    assert scaled[0, 0] == pytest.approx(float((g * scale * t).sum()), rel=1e-3)
+    assert not np.allclose(raw, scaled)
+
+
+# Probes
+
+
+def test_a_probe_is_training_on_its_mixture(open_lab):
+    prepared, trainer, lab, ledger = open_lab()
+    lab.probe(single(prepared.problem, 2), 5)
+    assert trainer.done == 5
+    assert trainer.sampler.drawn.tolist() == [0, 0, 5 * prepared.recipe.batch_size, 0]
+    assert ledger.flops["mixing"] == 0, "its steps are the main run's"
+    assert ledger.purchases["probe steps"]["calls"] == 5
+    with pytest.raises(MixerError, match=r"21 bought, 20 declared; raise purchases\(\).probe_steps"):
+        lab.probe(even(prepared.problem), 16)
+    with pytest.raises(MixerError, match="of the main run's 25 that are left"):
+        lab.probe(even(prepared.problem), 26)
+
+
+# Runs
+
+
+def test_a_run_is_made_once_and_billed_each_time(open_lab):
+    prepared, _, _, _ = open_lab()
+    runs = tuple(Run(steps=6, mixture=single(prepared.problem, i), evaluate_at=(0, 3)) for i in range(4))
+    *_, lab, ledger = open_lab(Purchases(runs=runs))
+    first = lab.train(runs)
+    cost = ledger.flops["mixing"]
+    *_, lab, ledger = open_lab(Purchases(runs=runs))
+    again = lab.train(runs)
+    assert ledger.flops["mixing"] == cost > 0
+    assert ledger.purchases["runs"]["calls"] == 4
+    for a, b in zip(first, again, strict=True):
+        assert a.steps == b.steps == (0, 3, 6)
+        np.testing.assert_array_equal(a.losses, b.losses)
+    assert np.array_equal(first[0].losses[0], first[1].losses[0]), "all start from the same weights"
+    with pytest.raises(MixerError, match=r"add them to purchases\(\).runs"):
+        lab.train(runs[:1])
+
+
+def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
+    prepared, *_ = open_lab()
+    driven = Run(steps=8, mixer=Climber(), keep=True)
+    whole = proxies.obtain(prepared, driven).result
+    for path in (prepared.cache / "runs").iterdir():
+        (path / "result.json").unlink()
+    monkeypatch.setattr(proxies, "CHECKPOINT_SECONDS", 0.0)
+    calls = 0
+    real = Climber.update
+
+    def dying(self: Climber, seen: Observation, lab: Lab) -> Mixture | None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return real(self, seen, lab)
+
+    monkeypatch.setattr(Climber, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        proxies.obtain(prepared, driven)
+    resumed = proxies.obtain(prepared, driven).result
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    assert resumed.state == whole.state == {"seen": 7}
+    assert calls == 3 + 5, "two rounds were done before, and are not done again"
+
+
+def test_a_run_goes_on_from_a_kept_model_and_uses_part_of_the_data(open_lab):
+    prepared, *_ = open_lab()
+    mixture = even(prepared.problem)
+    kept = proxies.obtain(prepared, Run(steps=10, mixture=mixture, keep=True)).result
+    assert kept.checkpoint is not None
+    further = proxies.obtain(prepared, Run(steps=2, mixture=mixture, start=kept.checkpoint, evaluate_at=(0,))).result
+    np.testing.assert_allclose(further.losses[0], kept.final)
+    child = proxies.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.5))
+    assert child.problem.examples.tolist() == [20, 10, 4, 2]
+    quarter = proxies.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.25)).partition.train
+    assert set(np.flatnonzero(quarter >= 0)) < set(np.flatnonzero(child.partition.train >= 0)), "nested"
+    with pytest.raises(MixerError, match="no longer in the cache"):
+        proxies.obtain(prepared, Run(steps=2, mixture=mixture, start=Checkpoint(key="gone")))
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ({"steps": 3}, "either a mixture or a mixer"),
+        ({"steps": 0}, "a run of 0 steps"),
+        ({"steps": 3, "evaluate_at": (4,)}, "cannot be evaluated at"),
+        ({"steps": 3, "subsample": 0.0}, "subsample must be in"),
+        ({"steps": 3, "size": 0.5}, "models of one size"),
+    ],
+)
+def test_bad_orders_are_one_line(open_lab, order: dict[str, Any], says: str):
+    prepared, *_ = open_lab()
+    mixture = None if says.startswith("either") else even(prepared.problem)
+    with pytest.raises(ValueError, match=says):
+        proxies.obtain(prepared, Run(mixture=mixture, **order))
+
+
+class Climber(Mixer):
+    """Counts its updates and moves a little at each."""
+
+    def needs(self) -> Needs:
+        return Needs(every=1)
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        self.problem, self.seen = problem, 0
+        return even(problem)
+
+    def update(self, seen: Observation, lab: Lab) -> Mixture | None:
+        self.seen += 1
+        weights = np.ones(self.problem.m)
+        weights[0] += self.seen
+        return self.problem.mixture(weights / weights.sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.seen = state["seen"]
+
+
+# Loss weights that follow from the batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighing:
+    """reference: key of a kept model."""
+
+    reference: str = ""
+
+
+class Focus(Mixer):
+    """Trains on the first domain alone by loss weights, and remembers what it was shown."""
+
+    Config = Weighing
+
+    def needs(self) -> Needs:
+        key = self.config.reference
+        return Needs(rounds=1, signals=(StepLosses(reference=Checkpoint(key=key) if key else None),))
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        self.batches: list[BatchLosses] = []
+        self.m = problem.m
+        return even(problem)
+
+    def reweigh(self, batch: BatchLosses) -> Any:
+        self.batches.append(batch)
+        return np.eye(self.m)[0]
+
+
+def test_loss_weights_can_follow_from_the_batch(open_lab):
+    prepared, *_ = open_lab()
+    reference = proxies.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
+    assert reference is not None
+    child = proxies.child_of(prepared, Run(steps=5, mixer=Focus(Weighing(reference=reference.key))))
+    trainer = child.trainer(child.mixer.needs().signals)
+    mixture = child.mixer.start(child.problem, None)  # type: ignore[arg-type]
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    twin = child.trainer(())
+    trainer.begin_round(0)
+    twin.begin_round(0)
+    trainer.step(mixture)
+    twin.step(Mixture(domains=mixture.domains, weights=mixture.weights, loss_weights=np.eye(4)[0]))
+    for name, value in trainer.model.state_dict().items():
+        torch.testing.assert_close(value, twin.model.state_dict()[name])
+    (batch,) = child.mixer.batches  # type: ignore[attr-defined]
+    assert batch.losses.shape == batch.mask.shape == batch.reference.shape
+    assert batch.examples.sum() == prepared.recipe.batch_size
+    kept = proxies.kept_model(child, reference)
+    drawn, _ = child.trainer(()).sampler.draw(mixture.weights, 0, prepared.recipe.batch_size)
+    tokens = prepared.task.batch(prepared.corpus, "train", drawn)
+    with torch.no_grad():
+        np.testing.assert_allclose(batch.reference, prepared.task.loss(kept, tokens).per_unit.numpy(), rtol=1e-5)
+    means = batch.means(batch.losses)
+    for domain in range(4):
+        mine = batch.losses[batch.labels == domain]
+        assert np.isnan(means[domain]) if not len(mine) else means[domain] == pytest.approx(mine.mean())
+    assert before
+
+
+def test_a_reference_is_on_the_bill(open_lab):
+    prepared, *_ = open_lab()
+    reference = proxies.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
+    assert reference is not None
+    plain = proxies.obtain(prepared, Run(steps=4, mixer=Focus())).result
+    compared = proxies.obtain(prepared, Run(steps=4, mixer=Focus(Weighing(reference=reference.key)))).result
+    forward = pass_flops(prepared, prepared.trainer(())).forward
+    assert compared.flops - plain.flops == pytest.approx(4 * forward)
+    assert proxies.price(prepared, Run(steps=4, mixer=Focus())) >= plain.flops
