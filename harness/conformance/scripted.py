@@ -1,156 +1,30 @@
-"""Worlds that are written down in advance, to see how a mixer behaves: no model, no training, milliseconds.
-
-Everything that a domain shows (shares, losses, gradients, served examples) hangs on its identity, a number from 0 to
-m - 1, and on the step. Two worlds that differ in the order or the names of their domains alone therefore show the same
-domains, and a mixer's answers can be compared between them.
-"""
+"""A mixer played in a scripted world: its lab, its run, and what tests by hand need."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.gradients import RoundGradients
+from harness.conformance.worlds import UNITS_PER_EXAMPLE, World
 from mixers.base import (
     Array,
     BoolArray,
-    DomainGradients,
-    IntArray,
+    Checkpoint,
+    GradientEstimate,
     Mixer,
     MixerError,
     Mixture,
     Observation,
     Problem,
-    TrainLosses,
+    RunResult,
+    StepLosses,
 )
+from mixers.base import Run as Order
 
-UNITS_PER_EXAMPLE = 20
-_WIDTH = 8
-_NOISE = 0.3
-_PRESENT = ((1, 1, 0, 1, 0), (0, 1, 0, 0, 0), (0, 1, 1, 1, 0), (1, 1, 1, 1, 0))  # by round; domain 4 is never served
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """One scripted course of training over m domains.
-
-    order: the identity of the domain at each position; ascending where empty. names: by identity; d0, d1, ... where
-    empty. absent: rounds leave domains out, one of them always, and one target has no validation example. apart: the
-    targets are three other domains. read_only: arrays refuse to be written to; otherwise every array is a fresh copy
-    that may be spoilt. everything: show all signals; otherwise those that the mixer declares.
-    """
-
-    m: int = 5
-    order: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-    steps: int = 40
-    batch_size: int = 16
-    seed: int = 0
-    absent: bool = False
-    apart: bool = False
-    read_only: bool = False
-    everything: bool = True
-
-    @property
-    def _identities(self) -> list[int]:
-        return list(self.order) or list(range(self.m))
-
-    def _by_position(self, values: npt.ArrayLike) -> Any:
-        """A copy in the order of the domains, of numbers by identity."""
-        return self._shown(np.array(values)[self._identities])
-
-    def _shown(self, array: Any) -> Any:
-        array.setflags(write=not self.read_only)
-        return array
-
-    def _drawn(self, what: int, low: float, high: float) -> Array:
-        """[m] fixed numbers by identity."""
-        return np.random.default_rng([self.m, what]).uniform(low, high, self.m)
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """The names by position."""
-        names = self.names or tuple(f"d{i}" for i in range(self.m))
-        return tuple(names[i] for i in self._identities)
-
-    def problem(self) -> Problem:
-        """What the mixer may know before training."""
-        amount, target = self._drawn(1, 0.2, 2.0), self._drawn(2, 0.2, 2.0)
-        examples = np.ceil(1000 * amount).astype(np.int64)
-        return Problem(
-            domains=self.domains,
-            targets=("t0", "t1", "t2") if self.apart else self.domains,
-            train_shares=self._by_position(examples / examples.sum()),
-            target_shares=self._shown(np.array([0.5, 0.3, 0.2]))
-            if self.apart
-            else self._by_position(target / target.sum()),
-            examples=self._by_position(examples),
-            units=self._by_position(examples * UNITS_PER_EXAMPLE),
-            steps=self.steps,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-
-    def _losses(self, step: int, what: int) -> Array:
-        """[m] losses by identity that fall with training, each at its own pace to its own floor."""
-        floor, gap = self._drawn(what, 0.5, 2.0), self._drawn(what + 1, 0.5, 3.0)
-        falls = (1.0 + 20.0 * step / self.steps) ** -self._drawn(what + 2, 0.1, 0.6)
-        return floor + gap * falls + 0.01 * np.sin(3.0 * np.arange(self.m) + step)
-
-    def _served(self, round: int, steps: int) -> IntArray:
-        """[m] examples by identity; they add up to the batches of the round."""
-        can = np.ones(self.m, dtype=np.int64)
-        if self.absent:
-            can = np.array(_PRESENT[round % len(_PRESENT)], dtype=np.int64)
-        total = steps * self.batch_size
-        first = can if total >= can.sum() else 0 * can  # one for everybody, where the round is long enough
-        share = can * self._drawn(1, 0.2, 2.0)
-        rest = np.random.default_rng([self.m, round]).multinomial(total - int(first.sum()), share / share.sum())
-        return np.asarray(first + rest, dtype=np.int64)
-
-    def _gradients(self, round: int, counts: IntArray, self_products: bool) -> RoundGradients:
-        """Mean gradients that point partly the same way, with the noise of sampling on the diagonal."""
-        means = 0.5 + np.random.default_rng([self.m, 9]).normal(size=(self.m, _WIDTH)) / (1.0 + 0.2 * round)
-        sums = counts[:, None] * means
-        own = (means**2).sum(1) + _NOISE
-        products = sums @ sums.T + np.diag(counts * _NOISE)
-        return RoundGradients(
-            counts=self._by_position(counts),
-            products=self._shown(products[np.ix_(self._identities, self._identities)]),
-            self_products=self._by_position(counts * own) if self_products else None,
-            self_pairs=self._by_position(counts) if self_products else None,
-        )
-
-    def observation(self, mixer: Mixer, round: int, begun: int, step: int) -> Observation:
-        """What the mixer sees after the round that began after step ``begun`` and ended with ``step``."""
-        declared = {type(signal): signal for signal in mixer.needs().signals}
-        counts = self._served(round, step - begun)
-        losses = np.where(counts > 0, self._losses(step, 3), np.nan)
-        gradients = declared.get(DomainGradients)
-        self_products = self.everything or getattr(gradients, "self_products", False)
-        return Observation(
-            domains=self.domains,
-            step=step,
-            steps=self.steps,
-            round=round,
-            learning_rate=1e-3,
-            mixture_id=round,
-            examples=self._by_position(counts),
-            units=self._by_position(counts * UNITS_PER_EXAMPLE),
-            losses=self._by_position(losses) if self.everything or TrainLosses in declared else None,
-            gradients=self._gradients(round, counts, self_products) if self.everything or gradients else None,
-        )
-
-    def validation_losses(self, step: int) -> Array:
-        """[n] by target, falling with training."""
-        losses = self._losses(step, 6)
-        if self.absent:
-            losses[3] = np.nan
-        return losses[:3].copy() if self.apart else losses[self._identities]
+__all__ = ["Run", "ScriptedLab", "World", "observation", "problem"]
 
 
 class ScriptedLab:
@@ -158,11 +32,40 @@ class ScriptedLab:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._lowered = np.zeros(world.m)
         self.step = 0
 
-    def validation_losses(self) -> Array:
+    def validation_losses(self, examples: int = 0) -> Array:
         """[n] by target."""
-        return self._world.validation_losses(self.step)
+        return self._world.validation_losses(self.step, self._lowered)
+
+    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: str = "none") -> GradientEstimate:
+        """Those of the script, whatever the examples."""
+        return self._world.estimate(self.step)
+
+    def probe(self, mixture: Mixture, steps: int) -> None:
+        """Lowers the losses of what the mixture trains on."""
+        self._lowered = self._lowered + self._world.lowered(mixture, steps)
+
+    def train(self, runs: Sequence[Order]) -> list[RunResult]:
+        """Losses that fall faster where the mixture has more weight."""
+        return [self._run(order) for order in runs]
+
+    def _run(self, order: Order) -> RunResult:
+        world = replace(self._world, steps=order.steps)
+        weights, state = np.full(world.m, 1.0 / world.m), {}
+        if order.mixture is not None:
+            weights = order.mixture.checked(world.domains).weights
+        elif order.mixer is not None:
+            driver = type(order.mixer)(order.mixer.config)
+            run = Run(driver, world)
+            for step in range(min(order.steps, 8)):
+                run.reweigh(step)
+            run.to_end()
+            weights, state = run.mixtures[-1].weights, driver.state_dict()
+        steps = tuple(sorted({*order.evaluate_at, order.steps}))
+        losses = np.stack([world.run_losses(weights, step) for step in steps])
+        return RunResult(steps=steps, losses=losses, state=state, checkpoint=Checkpoint(key="kept"), flops=1.0)
 
 
 class Run:
@@ -185,6 +88,11 @@ class Run:
             )
         return answer.checked(self.problem.domains)
 
+    def reweigh(self, step: int) -> None:
+        """Show one batch, where the mixer declares it."""
+        if any(isinstance(signal, StepLosses) for signal in self.mixer.needs().signals):
+            self.mixer.reweigh(self.world.batch_losses(step))
+
     @property
     def updates(self) -> int:
         """How many updates there are: one a round, none after the last."""
@@ -193,6 +101,7 @@ class Run:
     def update(self, round: int) -> None:
         """Show one round and take the answer."""
         step, begun = self.boundaries[round], self.boundaries[round - 1] if round else 0
+        self.reweigh(begun)
         self.lab.step = step
         self.shown.append(self.world.observation(self.mixer, round, begun, step))
         answer = self.mixer.update(self.shown[-1], self.lab)

@@ -41,7 +41,7 @@ FAULTS = [
     ("fails_state_report", "state", "its report() ends differently; let state_dict() return all"),
     ("fails_inputs", "inputs", "it writes to an array of its inputs; copy before changing"),
     ("fails_inputs_forced", "inputs", "it changed Problem.train_shares, though that is read-only; copy before"),
-    ("fails_cost", "cost", "beyond the 2 that were declared; raise needs().purchases.validation_losses"),
+    ("fails_cost", "cost", "3 bought, 2 declared; raise purchases().validation_losses"),
 ]
 
 

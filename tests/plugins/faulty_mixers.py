@@ -144,7 +144,10 @@ class Targets(_Even):
     name: ClassVar[str] = "fails_targets"
 
     def needs(self) -> Needs:
-        return Needs(rounds=4, purchases=Purchases(validation_losses=3))
+        return Needs(rounds=4)
+
+    def purchases(self, problem: Problem) -> Purchases:
+        return Purchases(validation_losses=3)
 
     def update(self, seen: Observation, lab: Lab) -> Mixture | None:
         return self.weigh(np.nan_to_num(lab.validation_losses()))
@@ -225,7 +228,10 @@ class Cost(_Even):
     name: ClassVar[str] = "fails_cost"
 
     def needs(self) -> Needs:
-        return Needs(rounds=4, purchases=Purchases(validation_losses=2))
+        return Needs(rounds=4)
+
+    def purchases(self, problem: Problem) -> Purchases:
+        return Purchases(validation_losses=2)
 
     def update(self, seen: Observation, lab: Lab) -> Mixture | None:
         lab.validation_losses()
@@ -247,7 +253,10 @@ class Sound(_Remembers):
     Config: ClassVar[type] = SoundConfig
 
     def needs(self) -> Needs:
-        return Needs(rounds=4, signals=(TrainLosses(),), purchases=Purchases(validation_losses=4))
+        return Needs(rounds=4, signals=(TrainLosses(),))
+
+    def purchases(self, problem: Problem) -> Purchases:
+        return Purchases(validation_losses=4)
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         if self.config.refuse and not problem.target_on_domains().any():
