@@ -18,8 +18,7 @@ from harness.process import reseed
 from harness.sampler import DomainStreams
 from harness.seeds import derive_seed
 from harness.trainer import Trainer
-from mixers.base import GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult
-from mixers.lab import Scaling
+from mixers.base import GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult, Scaling
 
 VALIDATION, GRADIENTS, PROBES, RUNS = "validation losses", "domain gradients", "probe steps", "runs"
 

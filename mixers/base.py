@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mixers.lab import Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult
+from mixers.lab import Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult, Scaling
 from mixers.problem import (
     SIMPLEX_TOLERANCE,
     Array,
@@ -58,6 +58,7 @@ __all__ = [
     "Purchases",
     "Run",
     "RunResult",
+    "Scaling",
     "Signal",
     "StepLosses",
     "TrainLosses",
