@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from harness.flops import PassFlops, count_pass, sync
 from harness.lab import PaidLab, subset, validation_losses
@@ -41,12 +42,12 @@ def observe(problem: Problem, trainer: Trainer, index: int, *, mixture_id: int) 
     )
 
 
-def pass_flops(prepared: Prepared, trainer: Trainer) -> PassFlops:
+def pass_flops(prepared: Prepared, model: nn.Module) -> PassFlops:
     """FLOPs of one step. The first examples stand for all: shapes do not depend on what is drawn."""
     size = min(prepared.recipe.batch_size, len(prepared.corpus.labels["train"]))
     batch = prepared.task.batch(prepared.corpus, "train", np.arange(size, dtype=np.int64))
     on_device = {key: tensor.to(prepared.device) for key, tensor in batch.items()}
-    return count_pass(prepared.task, trainer.model, on_device)
+    return count_pass(prepared.task, model, on_device)
 
 
 class MixedTraining:
@@ -71,7 +72,7 @@ class MixedTraining:
         self.ledger = prepared.ledger
         self.needs: Needs = prepared.mixer.needs()
         self.trainer: Trainer = prepared.trainer(self.needs.signals)
-        self.flops = pass_flops(prepared, self.trainer)
+        self.flops = pass_flops(prepared, self.trainer.model)
         bought = prepared.mixer.purchases(prepared.problem)
         self.lab = PaidLab(prepared, self.trainer, self.ledger, self.flops, bought)
         self.trajectory: list[tuple[int, Mixture]] = []

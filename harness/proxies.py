@@ -28,7 +28,19 @@ from harness.mixing import MixedTraining, pass_flops
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed
 from harness.store import load_weights, read_json, save_checkpoint, write_json
-from mixers.base import Checkpoint, Lab, Mixer, MixerError, Mixture, Problem, Purchases, Run, RunResult, StepLosses
+from mixers.base import (
+    Checkpoint,
+    DomainGradients,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Problem,
+    Purchases,
+    Run,
+    RunResult,
+    StepLosses,
+)
 from mixers.regroup.base import Partition
 
 FORMAT = 1  # raised when the stored form or the meaning of an order changes
@@ -174,17 +186,27 @@ def price(prepared: Prepared, run: Run) -> float:
     """Upper bound of a run's FLOPs, without making it."""
     child = child_of(prepared, replace(run, start=None))
     signals = child.mixer.needs().signals
-    plain_signals = tuple(signal for signal in signals if not isinstance(signal, StepLosses))
-    trainer = child.trainer(plain_signals)
-    flops = pass_flops(child, trainer)
+    flops = _flops_of(child)
     total = run.steps * flops.training
     if any(isinstance(signal, StepLosses) and signal.reference is not None for signal in signals):
         total += run.steps * flops.forward
-    if trainer.tracker is not None:
+    if any(isinstance(signal, DomainGradients) for signal in signals):
         total += run.steps * flops.training  # generous: the tracker's price is known only as it goes
     at = len({*run.evaluate_at, run.steps})
     total += at * flops.forward * _validated(child, run.validation_examples) / _batch(child)
     return total + price_of(child, child.mixer.purchases(child.problem), flops)
+
+
+_COUNTED: dict[str, PassFlops] = {}
+
+
+def _flops_of(child: Prepared) -> PassFlops:
+    """FLOPs of a step of the run's model, counted once: a mixer may order hundreds of runs of one size."""
+    shape = [child.task.name, plain(child.task.config), child.corpus.fingerprint, _batch(child), str(child.device)]
+    key = json.dumps(shape, sort_keys=True)
+    if key not in _COUNTED:
+        _COUNTED[key] = pass_flops(child, child.build_model().to(child.device))
+    return _COUNTED[key]
 
 
 def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:

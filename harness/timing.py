@@ -107,7 +107,7 @@ def _timed(trainer: Trainer, mixture: Mixture, clock: Callable[[], float]) -> fl
 
 def _lab(prepared: Prepared, trainer: Trainer) -> PaidLab:
     bought = prepared.mixer.purchases(prepared.problem)
-    return PaidLab(prepared, trainer, Ledger(), pass_flops(prepared, trainer), bought)
+    return PaidLab(prepared, trainer, Ledger(), pass_flops(prepared, trainer.model), bought)
 
 
 def _first_mixture(prepared: Prepared, trainer: Trainer) -> Mixture:
