@@ -20,6 +20,7 @@ from harness.spec import PluginSpec, TrialSpec
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+BudgetRule = Literal["main", "total"]
 
 
 class Experiment(BaseModel):
@@ -38,6 +39,9 @@ class Experiment(BaseModel):
     preset: str = Field("demo", description="Scale of model, data and budget: demo, nano, small, ...")
     steps: int | None = Field(None, ge=1, description="Optimiser steps of a trial; the preset's by default.")
     batch_size: int | None = Field(None, ge=1, description="Examples a step; the preset's by default.")
+    budget_rule: BudgetRule = Field(
+        "main", description="main: equal main runs; total: what a mixer buys is taken off its main run."
+    )
     workers: int = Field(0, ge=0, description="Trials at once; 0: one per core (one in all on a GPU).")
     threads: int = Field(1, ge=1, description="CPU threads of one trial; part of what a row depends on.")
     device: Device = Field("auto", description="Where models train: auto, cpu or cuda.")
@@ -214,6 +218,7 @@ def trials(experiment: Experiment, registry: Registry) -> Iterator[TrialSpec]:
                         dtype=experiment.dtype,
                         compile=experiment.compile,
                         threads=experiment.threads,
+                        budget_rule=experiment.budget_rule,
                     )
 
 

@@ -58,7 +58,8 @@ def dry_run(experiment: Experiment, out: Path, cache: Path) -> tuple[str, bool]:
     first = grid[0]
     parts = [
         f"{len(grid)} trials, {done} already done in {out}: {_count(grid, 'task')} x {_count(grid, 'partition')} x "
-        f"{_count(grid, 'mixer')} x {len(experiment.seeds)} seeds, on {first.device}, {first.dtype}",
+        f"{_count(grid, 'mixer')} x {len(experiment.seeds)} seeds, on {first.device}, {first.dtype}, "
+        f"equal {first.budget_rule} budget",
         f"partitions  {', '.join(_labels(grid, 'partition'))}",
         f"mixers      {', '.join(_labels(grid, 'mixer'))}",
     ]

@@ -29,7 +29,8 @@ class PluginSpec:
 class TrialSpec:
     """One (task, partition, mixer, seed) under one budget.
 
-    recipe: the fields of ``tasks.base.Recipe``. threads: CPU threads of the trial. All of it is part of the id.
+    recipe: the fields of ``tasks.base.Recipe``. threads: CPU threads of the trial. budget_rule: see
+    :mod:`harness.budget`. All of it is part of the id; a rule that is the default one is left out of ids and rows.
     """
 
     task: PluginSpec
@@ -42,6 +43,7 @@ class TrialSpec:
     dtype: str = "float32"
     compile: bool = False
     threads: int = 1
+    budget_rule: str = "main"
 
     def identity(self) -> dict[str, Any]:
         """The canonical form behind :attr:`id`. The time limit is left out: it cannot change a finished row."""
@@ -58,7 +60,11 @@ class TrialSpec:
             "dtype": self.dtype,
             "compile": self.compile,
             "threads": self.threads,
+            **self._rules(),
         }
+
+    def _rules(self) -> dict[str, str]:
+        return {} if self.budget_rule == "main" else {"budget_rule": self.budget_rule}
 
     @property
     def id(self) -> str:
@@ -96,6 +102,7 @@ class TrialSpec:
             "dtype": self.dtype,
             "compile": self.compile,
             "threads": self.threads,
+            **self._rules(),
         }
         return row
 
@@ -112,7 +119,8 @@ class TrialSpec:
             for role in ("task", "partition", "mixer")
         }
         kept = ("preset", "seed", "recipe", "device", "dtype", "compile", "threads")
-        return cls(**plugins, **{key: row[key] for key in kept})
+        rule = row.get("budget_rule", "main")
+        return cls(**plugins, **{key: row[key] for key in kept}, budget_rule=rule)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data from which :meth:`from_json` makes an equal spec."""

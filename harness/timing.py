@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.budget import fitted
 from harness.flops import sync
 from harness.lab import PaidLab
 from harness.ledger import Ledger
@@ -54,7 +55,7 @@ class Timing:
 def time_cell(spec: TrialSpec, registry: Registry, cache: Path, *, seconds: float) -> Timing:
     """Time one (task, partition, mixer) for about ``seconds``; call it when nothing else runs."""
     set_up(spec.threads, spec.seed)
-    prepared = prepare(spec, registry, cache)
+    prepared, _ = fitted(prepare(spec, registry, cache))
     needs = prepared.mixer.needs()
     memory = _memory_overhead(prepared, needs.signals)
     static, live = prepared.trainer(()), prepared.trainer(needs.signals)

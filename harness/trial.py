@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from harness import PROTOCOL, ROW_VERSION
+from harness.budget import Reserve, fitted
 from harness.flops import parameter_count
 from harness.gradients import last_layers
 from harness.mixing import MixedTraining, Progress
@@ -40,7 +41,8 @@ def run_trial(
     begin = time.perf_counter()
     set_up(spec.threads, spec.seed)
     try:
-        trial = Trial(prepare(spec, registry, cache), folder, progress, checkpoint_seconds)
+        prepared, reserve = fitted(prepare(spec, registry, cache))
+        trial = Trial(prepared, folder, progress, checkpoint_seconds, reserve)
         row = trial.run()
         json.dumps(row, allow_nan=False)  # what cannot be written must fail here, where it becomes a row
     except Exception as error:
@@ -94,8 +96,15 @@ def empty_row(spec: TrialSpec, status: str, reason: str) -> dict[str, Any]:
 class Trial:
     """The main run of one trial under its mixer, resumable at every round boundary."""
 
-    def __init__(self, prepared: Prepared, folder: RunFolder, progress: Progress, checkpoint_seconds: float) -> None:
-        self.prepared = prepared
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: RunFolder,
+        progress: Progress,
+        checkpoint_seconds: float,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self.prepared, self.reserve = prepared, reserve
         place = folder.checkpoint(prepared.spec.id)
         self.training = MixedTraining(prepared, place, progress, checkpoint_seconds)
 
@@ -147,6 +156,8 @@ class Trial:
                 "purchases": ledger.purchases,
             },
         }
+        if self.reserve is not None:
+            row["budget"] = self.reserve.as_row()
         row["measured"] |= {
             "train_seconds": ledger.seconds["training"],
             "mixer_seconds": ledger.seconds["mixing"] + ledger.made_elsewhere,

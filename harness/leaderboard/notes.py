@@ -46,7 +46,8 @@ def facts(group: Group) -> list[str]:
     unit = next((row["training"].get("unit") for row in group.scored), None) or "unit"
     size = f", {sum(units) / len(units):,.0f} {unit}s trained on" if units else ""
     lines = [
-        f"{spec['steps']:,} steps, batch of {spec['batch_size']}{size}; seeds {wording.spans(group.seeds)}",
+        f"{spec['steps']:,} steps{_rule(spec)}, batch of {spec['batch_size']}{size}; "
+        f"seeds {wording.spans(group.seeds)}",
         f"{spec.get('device', '?')}, {spec.get('dtype', '?')}{threads}{', compiled' if spec.get('compile') else ''}; "
         f"hardware: {'; '.join(sorted(hardware))}",
         f"corpus {short(group.fingerprint)}, protocol {group.protocol}, commit {', '.join(sorted(commits))}",
@@ -61,6 +62,11 @@ def facts(group: Group) -> list[str]:
     if expected:
         lines.append("this corpus is not the published one: its fingerprint differs")
     return lines
+
+
+def _rule(spec: dict[str, object]) -> str:
+    """Says so where mixers paid for what they bought with steps of their own."""
+    return " in all (equal total budget: purchases taken off)" if spec.get("budget_rule") == "total" else ""
 
 
 def why_several(groups: Sequence[Group]) -> str:

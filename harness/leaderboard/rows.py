@@ -241,6 +241,7 @@ def _flat(row: Row) -> Row:
     flat: Row = {"id": row["id"], "status": row["status"], "reason": row.get("reason", "")}
     for key in ("task", "preset", "seed", "steps", "batch_size", "device", "dtype", "compile", "threads"):
         flat[key] = spec.get(key)
+    flat["budget_rule"] = spec.get("budget_rule", "main")
     flat |= {"partition": spec["partition_label"], "mixer": spec["mixer_label"]}
     flat |= {"protocol": row["protocol"], "fingerprint": row.get("fingerprint")}
     for name, metric in (row.get("metrics") or {}).items():

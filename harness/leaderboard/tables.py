@@ -165,6 +165,7 @@ def _csv_line(group: Group, result: Standing | None, place: int, line: Line) -> 
     assert result is not None
     keys = ("task", "preset", "steps", "batch_size", "device", "dtype", "compile", "threads")
     flat: dict[str, Any] = {key: group.spec.get(key) for key in keys}
+    flat |= {"budget_rule": group.spec["budget_rule"]} if "budget_rule" in group.spec else {}
     flat |= {"protocol": group.protocol, "fingerprint": group.fingerprint, "place": place, "group": line.letters}
     flat |= {"partition": line.cell[0], "mixer": line.cell[1], "n": line.score.n, "metric": result.metric}
     flat |= {"unit": result.unit, "higher_is_better": result.higher_is_better}
