@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.flops import PassFlops
 from harness.gradients.estimate import adam_scales, estimate
 from harness.ledger import Ledger
+from harness.orders import ErrandDone, OrdersPending
 from harness.prepare import Prepared
 from harness.process import reseed
 from harness.sampler import DomainStreams
@@ -115,6 +116,7 @@ class PaidLab:
             raise MixerError(
                 f"runs of {spent + wanted:.3g} FLOPs, {allowed:.3g} were declared; add them to purchases().runs"
             )
+        self._meet_orders(runs)
         results = []
         for run in runs:
             made = obtain(self._prepared, run)
@@ -122,6 +124,22 @@ class PaidLab:
             self._ledger.made_elsewhere += made.seconds if made.cached else 0.0
             results.append(made.result)
         return results
+
+    def _meet_orders(self, runs: Sequence[Run]) -> None:
+        """Where other workers are to make the runs, leave what is missing to them; see :mod:`harness.orders`."""
+        from harness.proxies import missing, obtain
+
+        policy = self._prepared.orders
+        if not (policy.errand or policy.delegate):
+            return
+        waiting = missing(self._prepared, runs)
+        if policy.errand and waiting:
+            if policy.errand in waiting:
+                obtain(self._prepared, waiting[policy.errand])
+            raise ErrandDone
+        # In mid-run all steps since the last checkpoint would be done twice.
+        if policy.delegate and len(waiting) > 1 and self._trainer.done == 0:
+            raise OrdersPending(tuple(waiting))
 
     def _claim(self, what: str, calls: int, declared: int, field: str) -> None:
         bought = int(self._ledger.purchases.get(what, {}).get("calls", 0))

@@ -13,6 +13,7 @@ from torch import nn
 from harness.errors import UserError
 from harness.experiment import build_config
 from harness.ledger import Ledger
+from harness.orders import INLINE, OrderPolicy
 from harness.partitions import partition_of, target_shares
 from harness.registry import Kind, Plugin, Registry
 from harness.sampler import DomainSampler
@@ -33,7 +34,7 @@ class Prepared:
 
     ``ledger`` of a main run already carries the regrouping bill. seed: the trial's, or one derived from it. cache:
     where runs are kept. main_task: the task at the main run's size, of which a proxy's ``task`` may be a part. start:
-    weights to begin with, in place of fresh ones.
+    weights to begin with, in place of fresh ones. orders: who makes the runs that the mixer orders.
     """
 
     spec: TrialSpec
@@ -50,6 +51,7 @@ class Prepared:
     cache: Path
     main_task: TrainableTask
     start: Path | None = None
+    orders: OrderPolicy = INLINE
 
     def build_model(self) -> nn.Module:
         """The seed's initial model: the same for every mixer and partition."""

@@ -13,6 +13,7 @@ import inspect
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from harness.experiment import plain
 from harness.flops import PassFlops
 from harness.ledger import Ledger
 from harness.mixing import MixedTraining, pass_flops
+from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed
 from harness.store import load_weights, read_json, save_checkpoint, write_json
@@ -106,6 +108,12 @@ def obtain(prepared: Prepared, run: Run) -> Made:
     return Made(result=_result(data, folder.name, run), seconds=data["seconds"], cached=False)
 
 
+def missing(prepared: Prepared, runs: Sequence[Run]) -> dict[str, Run]:
+    """Key -> order, of the orders that no cache answers; equal ones stand once."""
+    keys = {key_of(child_of(prepared, run), run): run for run in runs}
+    return {key: run for key, run in keys.items() if not (_folder(prepared, key) / "result.json").exists()}
+
+
 def child_of(prepared: Prepared, run: Run) -> Prepared:
     """The order as a training run of its own, on the trial's data."""
     if run.steps < 1 or any(not 0 <= step <= run.steps for step in run.evaluate_at):
@@ -122,6 +130,7 @@ def child_of(prepared: Prepared, run: Run) -> Prepared:
         recipe=recipe,
         ledger=Ledger(),
         seed=seed,
+        orders=INLINE,
         start=None if run.start is None else _weights(prepared, run.start),
     )
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.budget import Reserve, fitted
 from harness.flops import parameter_count
 from harness.gradients import last_layers
 from harness.mixing import MixedTraining, Progress
+from harness.orders import INLINE, OrderPolicy
 from harness.prepare import Prepared, prepare
 from harness.process import set_up
 from harness.provenance import provenance
@@ -36,12 +38,16 @@ def run_trial(
     cache: Path,
     progress: Progress,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    orders: OrderPolicy = INLINE,
 ) -> dict[str, Any]:
-    """Run or resume a trial; returns its row, also when it fails. ``progress`` is called with (step, steps)."""
+    """Run or resume a trial; returns its row, also when it fails. ``progress`` is called with (step, steps).
+
+    Under ``orders`` that leave runs to others it may end with what :mod:`harness.orders` describes instead.
+    """
     begin = time.perf_counter()
     set_up(spec.threads, spec.seed)
     try:
-        prepared, reserve = fitted(prepare(spec, registry, cache))
+        prepared, reserve = fitted(replace(prepare(spec, registry, cache), orders=orders))
         trial = Trial(prepared, folder, progress, checkpoint_seconds, reserve)
         row = trial.run()
         json.dumps(row, allow_nan=False)  # what cannot be written must fail here, where it becomes a row

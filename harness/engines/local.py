@@ -13,8 +13,10 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from harness.engines.jobs import Job, JobQueue
 from harness.errors import UserError
 from harness.heartbeat import Heartbeat, end_with_parent
+from harness.orders import ErrandDone, OrderPolicy, OrdersPending
 from harness.registry import Registry
 from harness.spec import TrialSpec
 from harness.store import RunFolder
@@ -27,15 +29,29 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 MALLOC_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
-def _work(spec: dict[str, Any], root: str, cache: str, plugins: list[str], checkpoint_seconds: float) -> None:
-    """Body of a worker: run one trial and write its row."""
+def _work(
+    spec: dict[str, Any], policy: OrderPolicy, root: str, cache: str, plugins: list[str], checkpoint_seconds: float
+) -> tuple[str, ...]:
+    """Body of a worker: run one trial and write its row, or return the keys of the runs that it waits for.
+
+    An errand writes no row. Where it fails, so will the trial, which then says why.
+    """
     from harness.trial import run_trial
 
     trial = TrialSpec.from_json(spec)
     folder = RunFolder(Path(root))
-    beat = Heartbeat(folder.work(trial.id) / "heartbeat.json")
     registry = Registry([Path(plugin) for plugin in plugins])
-    folder.write_row(run_trial(trial, registry, folder, Path(cache), beat, checkpoint_seconds))
+    beat = Heartbeat(folder.work(trial.id) / "heartbeat.json")
+    progress = (lambda step, steps: None) if policy.errand else beat
+    try:
+        row = run_trial(trial, registry, folder, Path(cache), progress, checkpoint_seconds, policy)
+    except OrdersPending as pending:
+        return pending.keys
+    except ErrandDone:
+        return ()
+    if not policy.errand:
+        folder.write_row(row)
+    return ()
 
 
 def prepare_worker() -> None:
@@ -91,43 +107,45 @@ def run_all(
     """
     from harness.trial import empty_row
 
-    waiting = sorted(specs, key=lambda spec: spec.threads)
+    queue = JobQueue(specs, workers)
     faults = 0
-    while waiting:
-        threads = waiting[0].threads
+    while (threads := queue.threads) is not None:
         worker_environment(threads)
         context = multiprocessing.get_context("spawn")
         pool = ProcessPool(max_workers=workers, context=context, initializer=prepare_worker)
-        running: dict[Future[None], TrialSpec] = {}
+        running: dict[Future[tuple[str, ...]], Job] = {}
         broken = False
         try:
-            while running or (waiting and waiting[0].threads == threads and not broken):
-                while not broken and waiting and waiting[0].threads == threads and len(running) < workers:
-                    spec = waiting.pop(0)
-                    arguments = [spec.as_json(), str(folder.root), str(cache), [str(p) for p in plugins]]
-                    limit = spec.recipe["time_limit"] or None
+            while running or (queue.threads == threads and not broken):
+                while not broken and queue.threads == threads and len(running) < workers:
+                    job = queue.next()
+                    places = [str(folder.root), str(cache), [str(p) for p in plugins]]
+                    limit = job.spec.recipe["time_limit"] or None
                     try:
-                        future: Future[None] = pool.schedule(
-                            _work, args=[*arguments, checkpoint_seconds], timeout=limit
-                        )
+                        arguments = [job.spec.as_json(), job.policy, *places, checkpoint_seconds]
+                        future: Future[tuple[str, ...]] = pool.schedule(_work, args=arguments, timeout=limit)
                     except RuntimeError:  # the pool has lost its workers
                         broken = True
-                        waiting.insert(0, spec)
+                        queue.put_back(job)
                     else:
-                        running[future] = spec
+                        running[future] = job
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                on_poll(list(running.values()))
+                on_poll(list({job.spec.id: job.spec for job in running.values()}.values()))
                 for future in finished:
-                    spec = running.pop(future)
+                    job = running.pop(future)
                     error = future.exception()
-                    if isinstance(error, BrokenExecutor) and folder.status(spec.id) is None:
-                        # The worker was lost before it took the trial, which is not the trial's fault.
+                    if isinstance(error, BrokenExecutor) and folder.status(job.spec.id) is None:
+                        # The worker was lost before it took the job, which is not the trial's fault.
                         broken = True
-                        waiting.insert(0, spec)
-                        continue
-                    if error is not None and folder.status(spec.id) is None:
-                        folder.write_row(empty_row(spec, *_why(error)))
-                    yield spec
+                        queue.put_back(job)
+                    elif job.policy.errand:
+                        queue.errand_ended(job)
+                    elif error is None and future.result():
+                        queue.park(job.spec, future.result())
+                    else:
+                        if error is not None and folder.status(job.spec.id) is None:
+                            folder.write_row(empty_row(job.spec, *_why(error)))
+                        yield job.spec
             pool.close()
         except BaseException:
             pool.stop()
