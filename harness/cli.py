@@ -91,6 +91,34 @@ def run(experiment: Path | None, out: Path, dry_run: bool, retry: bool, extend: 
     click.echo(f"\nNext: harness compare {out} --baseline uniform | harness leaderboard {out} --out leaderboards/")
 
 
+@main.command()
+@click.argument("experiment", required=False, type=click.Path(path_type=Path))
+@experiment_options
+@click.option("--tries", type=click.IntRange(1), default=8, show_default=True,
+              help="Settings tried of every mixer, its own among them; published tables: 8.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/tune"), show_default=True,
+              help="Run folder; tuning that was stopped goes on there.")  # fmt: skip
+def tune(experiment: Path | None, tries: int, out: Path, **flags: Any) -> None:
+    """Choose every mixer's hyperparameters by the same number of tries, on validation and on seeds of their own.
+
+    Writes OUT/tuned.yaml, which `harness run` takes. docs/tuning.md has the rules.
+
+    \b
+    Examples:
+      harness tune --tasks multimodal --preset nano --mixers "odm,doremi[proxy_share=0.5]" --out runs/tune
+      harness run runs/tune/tuned.yaml --out runs/tuned
+    """
+    from harness.builtin import find_experiment
+    from harness.tuning import FIRST_SEED, table
+    from harness.tuning import tune as tune_mixers
+
+    flags["plugin"] = flags["plugin"] or None
+    flags["seeds"] = flags["seeds"] or f"{FIRST_SEED},"
+    spec = read_experiment(None if experiment is None else find_experiment(experiment), flags)
+    tried, file = tune_mixers(spec, out, Console(), count=tries)
+    click.echo(f"\n{table(tried)}\n\nNext: harness run {file} --out {out}-reported")
+
+
 @main.command(name="list")
 @click.argument("what", required=False, type=click.Choice(["tasks", "mixers", "regroupers", "presets", "experiments"]))
 @click.option("--plugin", multiple=True, type=click.Path(path_type=Path), help="Python file with further plugins.")

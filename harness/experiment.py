@@ -176,8 +176,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def trials(experiment: Experiment, registry: Registry) -> Iterator[TrialSpec]:
-    """All trials of the grid, seed by seed, so that an unfinished grid is still balanced."""
+def trials(experiment: Experiment, registry: Registry, judge: str = "test") -> Iterator[TrialSpec]:
+    """All trials of the grid, seed by seed, so that an unfinished grid is still balanced.
+
+    judge: the split that they are judged on.
+    """
     device = resolve_device(experiment.device)
     partitions = _unique(
         "partitions", [_plugin_spec(registry, "regroupers", parse_choice(p)) for p in experiment.partitions]
@@ -219,6 +222,7 @@ def trials(experiment: Experiment, registry: Registry) -> Iterator[TrialSpec]:
                         compile=experiment.compile,
                         threads=experiment.threads,
                         budget_rule=experiment.budget_rule,
+                        judge=judge,
                     )
 
 

@@ -39,15 +39,16 @@ def run_experiment(
     *,
     retry: bool = False,
     extend: Sequence[Path] = (),
+    judge: str = "test",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> list[TrialSpec]:
     """Run every trial that has no row yet; returns the grid's trials. Raises :class:`UserError` before it starts.
 
     retry: run trials again that did not end well. extend: published leaderboards or run folders whose rows count as
-    done here.
+    done here. judge: the split that the trials are judged on.
     """
     registry = Registry(experiment.plugin)
-    grid = list(trials(experiment, registry))
+    grid = list(trials(experiment, registry, judge))
     folder = RunFolder(out)
     cache = cache_root()
     refuse_incomplete(grid, registry, cache)

@@ -30,7 +30,8 @@ class TrialSpec:
     """One (task, partition, mixer, seed) under one budget.
 
     recipe: the fields of ``tasks.base.Recipe``. threads: CPU threads of the trial. budget_rule: see
-    :mod:`harness.budget`. All of it is part of the id; a rule that is the default one is left out of ids and rows.
+    :mod:`harness.budget`. judge: the split that the row is judged on, ``validation`` for tuning alone. All of it is
+    part of the id; the last two are left out of ids and rows where they stand at their defaults.
     """
 
     task: PluginSpec
@@ -44,6 +45,7 @@ class TrialSpec:
     compile: bool = False
     threads: int = 1
     budget_rule: str = "main"
+    judge: str = "test"
 
     def identity(self) -> dict[str, Any]:
         """The canonical form behind :attr:`id`. The time limit is left out: it cannot change a finished row."""
@@ -64,7 +66,8 @@ class TrialSpec:
         }
 
     def _rules(self) -> dict[str, str]:
-        return {} if self.budget_rule == "main" else {"budget_rule": self.budget_rule}
+        rules = {"budget_rule": (self.budget_rule, "main"), "judge": (self.judge, "test")}
+        return {key: value for key, (value, default) in rules.items() if value != default}
 
     @property
     def id(self) -> str:
@@ -119,8 +122,8 @@ class TrialSpec:
             for role in ("task", "partition", "mixer")
         }
         kept = ("preset", "seed", "recipe", "device", "dtype", "compile", "threads")
-        rule = row.get("budget_rule", "main")
-        return cls(**plugins, **{key: row[key] for key in kept}, budget_rule=rule)
+        rules = {key: row[key] for key in ("budget_rule", "judge") if key in row}
+        return cls(**plugins, **{key: row[key] for key in kept}, **rules)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data from which :meth:`from_json` makes an equal spec."""

@@ -27,6 +27,7 @@ from harness.spec import TrialSpec
 from harness.store import RunFolder
 from harness.trainer import DivergedError
 from mixers.base import DomainGradients, MixtureError
+from tasks.base import SplitName
 
 CHECKPOINT_SECONDS = float(os.environ.get("MIXOFF_CHECKPOINT_SECONDS", "20"))
 
@@ -115,12 +116,13 @@ class Trial:
         self.training = MixedTraining(prepared, place, progress, checkpoint_seconds)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end and evaluate on test."""
+        """Train to the end and evaluate on test (on validation, where the trial is a try of ``harness tune``)."""
         prepared = self.prepared
+        judge: SplitName = "validation" if prepared.spec.judge == "validation" else "test"
         self.training.run()
         with prepared.ledger.clock("evaluation"):
             scores = prepared.task.evaluate(
-                self.training.trainer.model, prepared.corpus, "test", device=prepared.device, dtype=prepared.dtype
+                self.training.trainer.model, prepared.corpus, judge, device=prepared.device, dtype=prepared.dtype
             )
         return self._row(metrics_of(prepared.task, prepared.corpus, scores))
 

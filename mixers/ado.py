@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import scaling_law, simplex
-from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, TrainLosses
+from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, Span, TrainLosses, space
 from mixers.domain_laws import DomainLaws
 from mixers.scaling_law import Limits
 
@@ -63,6 +63,12 @@ class ADO(Mixer):
     """
 
     name = "ado"
+    search_space = space(
+        s=Span(low=0.0, high=1.0),
+        gamma1=Span(low=0.02, high=0.5, log=True),
+        gamma2=Span(low=0.05, high=1.0, log=True),
+        start_step=Span(low=0.01, high=0.2, log=True),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -25,6 +25,7 @@ from mixers.problem import (
     Problem,
     UndeclaredSignalError,
 )
+from mixers.search import Choices, Dimension, Span, space
 from mixers.signals import (
     BatchLosses,
     DomainGradients,
@@ -42,6 +43,8 @@ __all__ = [
     "BatchLosses",
     "BoolArray",
     "Checkpoint",
+    "Choices",
+    "Dimension",
     "DomainGradients",
     "GradientEstimate",
     "GradientView",
@@ -60,9 +63,11 @@ __all__ = [
     "RunResult",
     "Scaling",
     "Signal",
+    "Span",
     "StepLosses",
     "TrainLosses",
     "UndeclaredSignalError",
+    "space",
 ]
 
 
@@ -74,11 +79,15 @@ class NoConfig:
 class Mixer(ABC):
     """A data-mixing algorithm. Subclasses set ``name``, may set ``Config`` (a frozen dataclass), implement ``start``.
 
+    search_space: fields of ``Config`` that ``harness tune`` may set, with their ranges; those that decide over the
+    price stay out, so that tries of one mixer cost the same.
+
     A mixer that remembers anything between rounds returns it from ``state_dict`` as JSON-able data.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type] = NoConfig
+    search_space: ClassVar[Mapping[str, Dimension]] = space()
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

@@ -14,6 +14,7 @@ from mixers.base import (
     Array,
     BatchLosses,
     Checkpoint,
+    Choices,
     Lab,
     Mixer,
     MixerError,
@@ -22,7 +23,9 @@ from mixers.base import (
     Problem,
     Purchases,
     Run,
+    Span,
     StepLosses,
+    space,
 )  # fmt: skip
 
 Normaliser = Literal["domain", "released"]
@@ -105,6 +108,11 @@ class DoReMi(Mixer):
     """
 
     name = "doremi"
+    search_space = space(
+        step_size=Span(low=0.01, high=2.0, log=True),
+        smoothing=Span(low=1e-4, high=0.1, log=True),
+        reference=Choices(values=("natural", "uniform")),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

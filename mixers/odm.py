@@ -10,7 +10,21 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import simplex
-from mixers.base import Array, BoolArray, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, TrainLosses
+from mixers.base import (
+    Array,
+    BoolArray,
+    Choices,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Span,
+    TrainLosses,
+    space,
+)  # fmt: skip
 
 REWARDS = {"paper": "loss", "smoothed_exp": "exp_loss", "smoothed_linear": "exp_loss", "cumulative": "loss"}
 REWARD_DIVISOR = 10.0  # of the released cumulative class
@@ -61,6 +75,11 @@ class ODM(Mixer):
     """
 
     name = "odm"
+    search_space = space(
+        variant=Choices(values=("paper", "smoothed_exp", "smoothed_linear", "cumulative")),
+        smoothing=Span(low=0.5, high=0.98),
+        warmup=Span(low=0.0, high=0.2),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -10,7 +10,20 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import paper_costs, simplex
-from mixers.base import Array, DomainGradients, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem
+from mixers.base import (
+    Array,
+    Choices,
+    DomainGradients,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Span,
+    space,
+)  # fmt: skip
 
 
 def balance(gram: Array, target: Array, lam: float) -> Array | None:
@@ -52,6 +65,11 @@ class RnB(Mixer):
     """
 
     name = "rnb"
+    search_space = space(
+        lam=Span(low=0.3, high=30.0, log=True),
+        ema=Span(low=0.0, high=0.9),
+        debias=Choices(values=(False, True)),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

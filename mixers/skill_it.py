@@ -11,7 +11,21 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import simplex
-from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, Purchases, Run
+from mixers.base import (
+    Array,
+    Choices,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Purchases,
+    Run,
+    Span,
+    space,
+)  # fmt: skip
 
 
 class SkillIt(Mixer):
@@ -37,6 +51,11 @@ class SkillIt(Mixer):
     """
 
     name = "skill_it"
+    search_space = space(
+        eta=Span(low=0.01, high=2.0, log=True),
+        window=Span(low=1, high=5, whole=True),
+        graph=Choices(values=("drop", "relative")),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

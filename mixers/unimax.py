@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixers import simplex
-from mixers.base import Lab, Mixer, MixerError, Mixture, Problem
+from mixers.base import Lab, Mixer, MixerError, Mixture, Problem, Span, space
 
 
 class UniMax(Mixer):
@@ -28,6 +28,9 @@ class UniMax(Mixer):
     """
 
     name = "unimax"
+    search_space = space(
+        max_epochs=Span(low=0.25, high=16.0, log=True),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -7,6 +7,7 @@ how to mend it. Whatever a mixer itself raises in such a world fails the check t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import tempfile
@@ -132,6 +133,23 @@ def names(subject: Subject) -> None:
         raise BrokenError(
             f"with other names for the domains {found}; use names to match domains with targets, and for nothing else"
         )
+
+
+def search_space(subject: Subject) -> None:
+    """Ends and middle of every dimension make a mixer."""
+    cls = type(subject.make())
+    fields = {field.name for field in dataclasses.fields(cls.Config)}
+    for key, dimension in cls.search_space.items():
+        if key not in fields:
+            raise BrokenError(
+                f"search_space has {key!r}, which is no field of Config; its fields are {', '.join(sorted(fields))}"
+            )
+        for share in (0.0, 0.5, 1.0 - 1e-9):
+            value = dimension.at(share)
+            try:
+                cls(cls.Config(**{key: value}))
+            except Exception as error:  # a plugin may raise anything
+                raise BrokenError(f"search_space allows {key}={value}, which Config refuses: {error}") from error
 
 
 def absent(subject: Subject) -> None:

@@ -104,13 +104,20 @@ CHECKS: dict[str, Check] = {
             after=_PLAYS,
         ),
         Check(
+            name="search_space",
+            what="what harness tune may try is accepted",
+            mend="search_space maps fields of Config to Span or Choices, as in space(eta=Span(low=0.1, high=10, log=True))",
+            run=checks.search_space,
+            after=_PLAYS,
+        ),
+        Check(
             name="cost",
             what="a real trial on a toy task ends well, with no purchase beyond those declared",
             mend="see the reason",
             run=checks.cost,
             after=(
                 *("simplex", "determinism", "signals", "permutation", "names", "absent", "many_domains"),
-                *("single_domain", "targets", "state", "inputs"),
+                *("single_domain", "targets", "state", "inputs", "search_space"),
             ),
         ),
     )

@@ -65,8 +65,9 @@ def facts(group: Group) -> list[str]:
 
 
 def _rule(spec: dict[str, object]) -> str:
-    """Says so where mixers paid for what they bought with steps of their own."""
-    return " in all (equal total budget: purchases taken off)" if spec.get("budget_rule") == "total" else ""
+    """Says so where mixers paid for what they bought with steps of their own, and where rows are tries."""
+    tries = " (judged on validation: tries)" if "judge" in spec else ""
+    return (" in all (equal total budget: purchases taken off)" if "budget_rule" in spec else "") + tries
 
 
 def why_several(groups: Sequence[Group]) -> str:

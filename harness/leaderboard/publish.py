@@ -39,6 +39,10 @@ def publish(rows: Iterable[Row], out: Path, name: str, title: str | None = None)
     published = read_rows([folder]) if any((folder / file).is_file() for file in PUBLISHED) else []
     for row in [*published, *(checked(row, f"row {row.get('id')}") for row in rows)]:
         merged[row["id"]] = merge(merged[row["id"]], row) if row["id"] in merged else row
+    if tries := [row["id"] for row in merged.values() if "judge" in row["spec"]]:
+        raise RowsError(
+            f"{tries[0]} was judged on validation, for tuning; publish the rows of the tuned.yaml beside it"
+        )
     if not merged:
         raise RowsError(f"{folder}: no rows to publish")
     ordered = [merged[key] for key in sorted(merged)]

@@ -41,6 +41,8 @@ FAULTS = [
     ("fails_state_report", "state", "its report() ends differently; let state_dict() return all"),
     ("fails_inputs", "inputs", "it writes to an array of its inputs; copy before changing"),
     ("fails_inputs_forced", "inputs", "it changed Problem.train_shares, though that is read-only; copy before"),
+    ("fails_search_space", "search_space", "search_space has 'heat', which is no field of Config"),
+    ("fails_search_space_value", "search_space", "search_space allows heat=-1.0, which Config refuses: heat must be"),
     ("fails_cost", "cost", "3 bought, 2 declared; raise purchases().validation_losses"),
 ]
 

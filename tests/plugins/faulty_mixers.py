@@ -7,7 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mixers.base import Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, Purchases, TrainLosses
+from mixers.base import (
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Purchases,
+    Span,
+    TrainLosses,
+    space,
+)
 
 
 class _Even(Mixer):
@@ -220,6 +232,24 @@ class InputsForced(_Even):
         problem.train_shares.setflags(write=True)
         problem.train_shares[:] = 1 / problem.m
         return super().start(problem, lab)
+
+
+class SearchSpace(_Even):
+    name: ClassVar[str] = "fails_search_space"
+    search_space = space(heat=Span(low=0.1, high=1.0))
+
+
+class SearchSpaceValue(_Even):
+    name: ClassVar[str] = "fails_search_space_value"
+    search_space = space(heat=Span(low=-1.0, high=1.0))
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Config:
+        heat: float = 0.5
+
+        def __post_init__(self) -> None:
+            if self.heat < 0:
+                raise MixerError(f"heat must be at least 0, not {self.heat}")
 
 
 class Cost(_Even):
