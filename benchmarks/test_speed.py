@@ -9,13 +9,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
+from benchmarks.mixer_updates import drivers, update_once
 from benchmarks.throughput import bare_step, harness_step, prepared_trial
+from harness.conformance.scripted import Run, World
 from harness.prepare import Prepared
+from harness.registry import Registry
 from harness.sampler import DomainSampler
 from harness.trainer import Trainer
 from mixers.base import DomainGradients
-from mixers.rnb import balance
 
 ROUNDS = {"rounds": 20, "warmup_rounds": 3, "iterations": 1}
 
@@ -63,8 +66,22 @@ def test_domain_gradients(benchmark, nano: Prepared, m: int, estimator: str):
 
 @pytest.mark.benchmark(group="update of the mixture")
 @pytest.mark.parametrize("m", [8, 32, 128, 512])
-def test_rnb_update(benchmark, m: int):
-    rng = np.random.default_rng(0)
-    gradients = rng.normal(size=(m, 64))
-    gram, target = gradients @ gradients.T, np.full(m, 1 / m)
-    benchmark(balance, gram, target, 3.0)
+@pytest.mark.parametrize("name", sorted(Registry().all("mixers")))
+def test_update(benchmark, name: str, m: int):
+    """The first updates of a mixer, or batches of its proxy: its own arithmetic, with all that it buys for free."""
+    world = World(m=m, steps=100, batch_size=32)
+    found = dict(drivers(Registry().get("mixers", name).cls(), world))
+    if not found:
+        pytest.skip("its mixture never changes")
+    make = list(found.values())[-1]
+
+    def set_up():
+        run = Run(make(), world)
+        return (run,), {}
+
+    def updates(run: Run) -> None:
+        for round in range(min(5, run.updates or 5)):
+            update_once(run, round)()
+
+    with threadpool_limits(1):
+        benchmark.pedantic(updates, setup=set_up, rounds=3, warmup_rounds=0)

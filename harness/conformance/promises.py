@@ -106,7 +106,7 @@ CHECKS: dict[str, Check] = {
         Check(
             name="search_space",
             what="what harness tune may try is accepted",
-            mend="search_space maps fields of Config to Span or Choices, as in space(eta=Span(low=0.1, high=10, log=True))",
+            mend="it maps fields of Config to Span or Choices, as in space(eta=Span(low=0.1, high=10, log=True))",
             run=checks.search_space,
             after=_PLAYS,
         ),

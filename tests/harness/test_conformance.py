@@ -106,7 +106,7 @@ def test_checks_that_tell_nothing_after_a_failure_are_skipped():
     report = _only("fails_simplex", [FAULTY])
     assert [result.outcome for result in report.results] == ["FAIL"] + ["skip"] * (len(CHECKS) - 1)
     head, fail, skip = report.text.splitlines()
-    assert "1 failed, 0 of 12" in head
+    assert "1 failed, 0 of 13" in head
     assert fail.startswith("  FAIL  simplex: ")
     assert skip.startswith("  skip  determinism, signals, ")
     assert skip.endswith("cost: nothing to learn until simplex passes")
@@ -200,8 +200,8 @@ def test_a_package_is_all_mixers_of_its_entry_points(call, package, name):
     package(MEAN, "acme_mean = acme:Mean\nacme_bad = acme:Bad")
     result = call(name)
     assert result.exit_code == 1, result.output
-    assert "acme_mean (package Acme.Mixers 1.2): 12 of 12 checks passed" in result.output
-    assert "acme_bad (package Acme.Mixers 1.2): 1 failed, 0 of 12" in result.output
+    assert "acme_mean (package Acme.Mixers 1.2): 13 of 13 checks passed" in result.output
+    assert "acme_bad (package Acme.Mixers 1.2): 1 failed, 0 of 13" in result.output
 
 
 def test_a_package_that_does_not_import_is_exit_code_2(call, package):
