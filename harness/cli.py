@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.experiment import read_experiment
 from harness.options import experiment_options
 
+EXIT_ALL_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -58,7 +59,8 @@ def main() -> None:
 def run(experiment: Path | None, out: Path, dry_run: bool, retry: bool, extend: tuple[Path, ...], **flags: Any) -> None:
     """Run a grid of trials: every task x partition x mixer x seed that has no row yet.
 
-    EXPERIMENT is a YAML file with the same keys as the flags, or the name of a built-in one; flags win.
+    EXPERIMENT is a YAML file with the same keys as the flags, or the name of a built-in one; flags win. A trial that
+    fails is a row with its reason, and the rest goes on; exit code 1 where every trial failed.
 
     \b
     Examples:
@@ -85,9 +87,12 @@ def run(experiment: Path | None, out: Path, dry_run: bool, retry: bool, extend: 
         if not ready:
             raise UserError("something that this run needs is missing, see above")
         return
-    run_experiment(spec, out, console, retry=retry, extend=extend)
+    grid = {trial.id for trial in run_experiment(spec, out, console, retry=retry, extend=extend)}
     click.echo()
     click.echo(terminal_table(read_rows([out])))
+    if not any(row["status"] == "ok" for row in read_rows([out]) if row["id"] in grid):
+        click.echo(f"error: every trial failed; `harness rows {out}` shows why, `--retry` runs them again", err=True)
+        sys.exit(EXIT_ALL_FAILED)
     click.echo(f"\nNext: harness compare {out} --baseline uniform | harness leaderboard {out} --out leaderboards/")
 
 

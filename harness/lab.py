@@ -105,6 +105,11 @@ class PaidLab:
             trainer.step(checked)
         self._ledger.charge("mixing", what=PROBES, calls=steps)
 
+    @property
+    def probed(self) -> int:
+        """Steps spent in probes so far."""
+        return int(self._ledger.purchases.get(PROBES, {}).get("calls", 0))
+
     def train(self, runs: Sequence[Run]) -> list[RunResult]:
         """Proxy and reference runs, from the cache where equal ones were made; billed in full either way."""
         from harness.proxies import obtain, price

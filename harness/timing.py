@@ -12,7 +12,7 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from mixers.base import Mixture
 
 WARM_UP = 6
 MEMORY_STEPS = 4
-UPDATES = 3
+LEAST_UPDATES = 3
+UPDATES_SHARE = 0.3  # of the seconds of a cell, for the ends of rounds
 LEAST_PAIRS, MOST_PAIRS = 20, 400
 WITHOUT_SIGNALS = 0.15  # share of the time spent on a mixer whose steps are those of the static mixture
 
@@ -72,7 +73,7 @@ def time_cell(spec: TrialSpec, registry: Registry, cache: Path, *, seconds: floa
         taken = {id(trainer): _timed(trainer, mixture, clock) for trainer in order}
         pairs.append((taken[id(static)], taken[id(live)]))
     boundaries = needs.boundaries(prepared.recipe.steps)
-    boundary = _boundary_seconds(prepared, live, mixture, min(UPDATES, len(boundaries) - 1))
+    boundary = _boundary_seconds(prepared, live, mixture, seconds=UPDATES_SHARE * seconds)
     # The last round is not observed and ends without an update.
     observed = boundaries[-2] / prepared.recipe.steps if len(boundaries) > 1 else 0.0
     extra = boundary * (len(boundaries) - 1) / prepared.recipe.steps
@@ -115,23 +116,32 @@ def _first_mixture(prepared: Prepared, trainer: Trainer) -> Mixture:
     return prepared.mixer.start(prepared.problem, _lab(prepared, trainer)).checked(prepared.problem.domains)
 
 
-def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture, updates: int) -> float:
-    """Median wall-clock seconds of a round's end over so many short rounds; 0 where the mixer has no update."""
-    taken = []
-    for index in range(updates):
+def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture, *, seconds: float) -> float:
+    """Mean wall-clock seconds of the ends of rounds, in their order; 0 where the mixer has no update.
+
+    Rounds are of one step here, but the mixer is told the steps of the real ones, so that what it does now and then
+    (a refit) comes as often as in a trial. Probes are steps of the main run: their time is taken off. At least a few
+    ends are timed, then as many as there is time for.
+    """
+    boundaries = prepared.mixer.needs().boundaries(prepared.recipe.steps)
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+    for index, end in enumerate(boundaries[:-1]):
+        if len(taken) >= LEAST_UPDATES and time.perf_counter() > until:
+            break
         lab = _lab(prepared, trainer)
         trainer.begin_round(index)
+        begin = time.perf_counter()
         trainer.step(mixture)
         sync(trainer.device)
-        begin = time.perf_counter()
-        _end_round(prepared, trainer, lab, index)
-        taken.append(time.perf_counter() - begin)
-    return float(np.median(taken)) if taken else 0.0
-
-
-def _end_round(prepared: Prepared, trainer: Trainer, lab: PaidLab, index: int) -> None:
-    """What a trial does at the end of a round, without using the answer."""
-    prepared.mixer.update(observe(prepared.problem, trainer, index, mixture_id=0), lab)
+        stepped = time.perf_counter()
+        seen = replace(observe(prepared.problem, trainer, index, mixture_id=0), step=end)
+        prepared.mixer.update(seen, lab)
+        sync(trainer.device)
+        taken.append(max(0.0, time.perf_counter() - stepped - lab.probed * (stepped - begin)))
+        if trainer.done >= prepared.recipe.steps:
+            break
+    return float(np.mean(taken)) if taken else 0.0
 
 
 def _memory_overhead(prepared: Prepared, signals: tuple[Any, ...]) -> float:

@@ -171,7 +171,7 @@ def test_the_boundary_of_a_buyer_can_be_timed(toy_specs, registry, tmp_path: Pat
     (spec,) = toy_specs(mixers=mixer)
     prepared = prepare(spec, registry, tmp_path)
     trainer = prepared.trainer(prepared.mixer.needs().signals)
-    assert _boundary_seconds(prepared, trainer, _first_mixture(prepared, trainer), updates=3) > 0
+    assert _boundary_seconds(prepared, trainer, _first_mixture(prepared, trainer), seconds=0.1) > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04garbage"])

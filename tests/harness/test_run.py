@@ -197,3 +197,11 @@ def test_workers_end_with_the_run_that_started_them(tmp_path: Path):
     while any(map(_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(_alive, workers)), "nobody hangs on after the run"
+
+
+def test_a_grid_in_which_every_trial_failed_is_exit_code_1(tmp_path: Path):
+    done = _run(tmp_path, tmp_path / "out", "--mixers", "raises", "--seeds", "1", "--no-timing")
+    assert done.returncode == 1
+    assert "every trial failed; `harness rows" in done.stderr
+    done = _run(tmp_path, tmp_path / "out", "--mixers", "raises,uniform", "--seeds", "1", "--no-timing")
+    assert done.returncode == 0, "one that ended well is a result"
