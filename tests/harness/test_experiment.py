@@ -97,7 +97,7 @@ def test_specs_survive_json(toy_specs):
 
 
 def test_every_field_has_a_flag():
-    from harness.cli import run
+    from harness.commands.running import run
 
     names = {parameter.name for parameter in run.params}
     assert set(Experiment.model_fields) <= names
