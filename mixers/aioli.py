@@ -27,7 +27,7 @@ def interactions(probes: Array, drops: Array) -> Array:
     """
     there = np.asarray(np.isfinite(drops).all(axis=0))
     solved = np.linalg.solve(probes, np.where(there, drops, 0.0)).T
-    learnt = np.where(there[:, None], solved - min(0.0, float(solved[there].min(initial=0.0))), 0.0)
+    learnt = np.where(there[:, None], solved - solved.min(initial=0.0), 0.0)
     total = learnt.sum()
     return np.asarray(learnt / total if total > 0.0 else np.zeros_like(learnt), dtype=np.float64)
 
@@ -62,8 +62,8 @@ class Aioli(Mixer):
     - ``delta``: the sources do not agree. The summary says .007 for seven domains, where the scripts' probes take .70
       or .07 of a round; .13 for two domains, .29 for three. The code's ``one_hot_factor`` is 1 - eps + eps / m.
     - Short rounds: where delta of a round has no step for each of the m sweeps probes, A is learnt every ``stride``
-      rounds only, the fewest that have; where the whole run has not, once and in fewer sweeps, at least one, as
-      ``report`` says. Probes of one learning follow each other also where they outlast a round, which is then empty.
+      rounds only, the fewest that have; where the whole run has not, once and in fewer sweeps, at least one even if
+      that is more than delta: see ``report``. Probes of one learning are never parted, also where they outlast a round.
     - A target without validation examples is left out; where no loss drops, the mixture stays (0/0 in the code).
     - Scale: A is divided by its sum, so that losses multiplied by a constant give the same mixtures.
     """
@@ -180,8 +180,9 @@ class Aioli(Mixer):
         self._learnings = int(state["learnings"])
 
     def report(self) -> dict[str, Any]:
-        """The last A, row by target; how often it was learnt, in which sweeps and steps; sweeps that did not fit."""
-        plan, wanted = self._plan, self.config.sweeps
-        remarks: dict[str, Any] = {"learnings": self._learnings, "sweeps": plan.sweeps, "steps_per_probe": plan.steps}
-        lowered = {"sweeps_asked_for": wanted} if plan.sweeps < wanted else {}
-        return remarks | lowered | {"matrix": np.round(self._matrix, 6).tolist()}
+        """The last A, row by target; how often and how it was learnt, and in which share of the run's steps."""
+        plan, problem, wanted = self._plan, self._problem, self.config.sweeps
+        share = self._learnings * problem.m * plan.sweeps * plan.steps / problem.steps
+        remarks: dict[str, Any] = {"matrix": np.round(self._matrix, 6).tolist(), "learnings": self._learnings}
+        remarks |= {"sweeps": plan.sweeps, "steps_per_probe": plan.steps, "probe_share": share}
+        return remarks | ({"sweeps_asked_for": wanted} if plan.sweeps < wanted else {})

@@ -301,6 +301,7 @@ def test_what_fits(m, steps, fields, rounds, sweeps, length):
     assert (plan.rounds, plan.sweeps, plan.steps) == (rounds, sweeps, length)
     report = mixer.start(problem, ProbeLab(problem, *tape(m, m))) and mixer.report()
     assert (report["sweeps"], report["steps_per_probe"], report["learnings"]) == (sweeps, length, min(1, len(rounds)))
+    assert report["probe_share"] == min(1, len(rounds)) * m * sweeps * length / steps
     asked = mixer.config.sweeps
     assert report.get("sweeps_asked_for") == (asked if sweeps < asked else None)
 
