@@ -28,16 +28,19 @@ __all__ = ["Run", "ScriptedLab", "World", "observation", "problem"]
 
 
 class ScriptedLab:
-    """Sells what the world's script says, in any quantity: what was declared is checked in a real trial."""
+    """Sells what the world's script says, in any quantity: what was declared is checked in a real trial.
+
+    lowered: [m] by identity, how much probes have lowered the logarithm of the losses; a new array every time.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lowered = np.zeros(world.m)
+        self.lowered = np.zeros(world.m)
         self.step = 0
 
     def validation_losses(self, examples: int = 0) -> Array:
         """[n] by target."""
-        return self._world.validation_losses(self.step, self._lowered)
+        return self._world.validation_losses(self.step, self.lowered)
 
     def domain_gradients(self, examples: int, *, parts: int = 1, scaling: str = "none") -> GradientEstimate:
         """Those of the script, whatever the examples."""
@@ -45,7 +48,7 @@ class ScriptedLab:
 
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Lowers the losses of what the mixture trains on."""
-        self._lowered = self._lowered + self._world.lowered(mixture, steps)
+        self.lowered = self.lowered + self._world.lowered(mixture, steps)
 
     def train(self, runs: Sequence[Order]) -> list[RunResult]:
         """Losses that fall faster where the mixture has more weight."""
@@ -113,10 +116,13 @@ class Run:
             self.update(round)
         return self
 
-    def resumed(self, state: Mapping[str, Any], round: int, mixture: Mixture) -> Run:
-        """Take up the state of another run after its first ``round`` updates, and go on to the end."""
+    def resumed(self, state: Mapping[str, Any], round: int, mixture: Mixture, lowered: Array) -> Run:
+        """Take up the state of another run after its first ``round`` updates, and go on to the end.
+
+        lowered: what its probes had done to the losses, [m] by identity.
+        """
         self.mixer.load_state_dict(state)
-        self.mixtures = [mixture]
+        self.mixtures, self.lab.lowered = [mixture], lowered
         return self.to_end(round)
 
 

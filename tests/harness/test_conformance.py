@@ -33,6 +33,7 @@ FAULTS = [
     ("fails_absent", "absent", "choose by seen.present"),
     ("fails_absent_state", "absent", "after rounds without a domain state_dict() holds NaN"),
     ("fails_many_domains", "many_domains", "there are 30 domains and 8 examples a step here"),
+    ("fails_many_domains_refused", "many_domains", "MixerError: fails_many_domains_refused: too many domains"),
     ("fails_single_domain", "single_domain", "there is one domain here"),
     ("fails_targets", "targets", "match them by name (problem.target_on_domains())"),
     ("fails_state", "state", "restored after update 1 it goes on differently, the weights after update 2"),

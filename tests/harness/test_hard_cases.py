@@ -120,6 +120,19 @@ def test_resume_is_bit_identical_at_every_round(toy_specs, registry, tmp_path: P
     assert not differing
 
 
+@pytest.mark.parametrize("mixer", ["aioli[rounds=6,sweeps=1,delta=0.8,eta=2]", "aioli[rounds=15]"])
+def test_a_run_with_probes_resumes_bit_identically(toy_specs, registry, tmp_path: Path, mixer):
+    """Probes are made between rounds; the second mixer's, of `start`, outlast several rounds, which then are empty."""
+    (spec,) = toy_specs(mixers=mixer)
+    whole = _core(_run(spec, registry, RunFolder(tmp_path / "whole"), tmp_path / "cache"))
+    assert whole["status"] == "ok"
+    for limit in (5, 15, 25):
+        folder = RunFolder(tmp_path / f"killed-{limit}")
+        with pytest.raises(_Killed):
+            _run(spec, registry, folder, tmp_path / "cache", _kill_at(limit))
+        assert _core(_run(spec, registry, folder, tmp_path / "cache")) == whole
+
+
 @pytest.mark.parametrize("flags", [{"time_limit": math.inf}, {"mixers": "infinite"}])
 def test_every_accepted_spec_has_a_row_that_can_be_written(extra, tmp_path: Path, flags):
     """Else the worker trains, cannot write, the parent cannot either, and the whole grid ends in a traceback."""

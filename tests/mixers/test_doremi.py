@@ -1,6 +1,10 @@
-"""DoReMi: hand-computed steps of the proxy, the loss weights of a batch, the average, rounds."""
+"""DoReMi: hand-computed steps of the proxy, the official trainer's tape, the loss weights, the average, rounds."""
 
 from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from mixer_fakes import frozen, make_problem
 from mixers.base import BatchLosses, Checkpoint, MixerError, RunResult
 from mixers.doremi import DoReMi, Proxy, ProxyConfig
 
+ORACLE = json.loads((Path(__file__).parent / "oracles" / "doremi.json").read_text())
 PROBLEM = make_problem(train=(0.5, 0.3, 0.2))
 
 
@@ -73,6 +78,64 @@ def test_without_excess_alpha_drifts_to_uniform_at_the_rate_of_the_smoothing():
     made.load_state_dict({"weights": [0.8, 0.1, 0.1], "excess": [0, 0, 0], "sum": [0, 0, 0], "count": 0})
     made.reweigh(batch([0, 1, 2], [[1.0]] * 3, [[2.0]] * 3))
     np.testing.assert_allclose(made.state_dict()["weights"], 0.8 * np.array([0.8, 0.1, 0.1]) + 0.2 / 3)
+
+
+def replay(case, excess, normaliser="released"):
+    """The proxy on an official tape, from ``excess`` on: its states, its loss weights and the batches."""
+    tape, arguments = ORACLE["tapes"][case["tape"]], case["arguments"]
+    m = tape["m"]
+    problem = make_problem(train=np.full(m, 1 / m), target=np.full(m, 1 / m))
+    made = Proxy(
+        ProxyConfig(
+            step_size=arguments["reweight_eta"],
+            smoothing=arguments["reweight_eps"],
+            normaliser=normaliser,
+            reference="r",
+        )
+    )
+    made.start(problem, None)
+    made.load_state_dict(made.state_dict() | {"excess": [excess] * m})
+    states, given, batches = [], [], []
+    for labels, *values, mask in zip(tape["labels"], tape["losses"], tape["reference"], tape["mask"], strict=True):
+        batches.append(batch(labels, *values, mask=mask, domains=problem.domains))
+        given.append(made.reweigh(batches[-1]))
+        states.append(made.state_dict())
+    return states, given, batches
+
+
+@pytest.mark.parametrize("case", ORACLE["cases"], ids=lambda case: f"{case['tape']}, {case['arguments']}")
+def test_the_official_trainer_agrees(case):
+    """But for two differences, undone here: first scores of ln(vocabulary), and alpha_0 in the average."""
+    states, given, batches = replay(case, excess=math.log(case["arguments"]["words"]))
+    np.testing.assert_allclose([state["weights"] for state in states], case["weights"], rtol=0, atol=1e-6)
+    steps, m = np.shape(case["weights"])
+    assert states[-1]["count"] == steps
+    with_first = (np.full(m, 1 / m) + states[-1]["sum"]) / (steps + 1)
+    np.testing.assert_allclose(with_first, case["average"], rtol=0, atol=1e-6)
+    assert np.abs(np.array(states[-1]["sum"]) / steps - case["average"]).max() > 1e-3, "alpha_0 is seen in the average"
+    shares = np.array([weights[one.labels] / len(one.labels) for weights, one in zip(given, batches, strict=True)])
+    if "several lengths" in case["tape"]:  # we weigh examples, the official trainer tokens
+        assert np.abs(shares - case["gradient"]).max() > 1e-2
+        return
+    np.testing.assert_allclose(shares, case["gradient"], rtol=0, atol=1e-6)
+    means = [np.sum(one.losses * one.mask, axis=1) / one.mask.sum(1) for one in batches]
+    np.testing.assert_allclose((shares * means).sum(1), case["loss"], rtol=0, atol=1e-5)
+
+
+def test_the_first_score_matters_only_to_domains_that_the_first_batch_does_not_hold():
+    for case in ORACLE["cases"]:
+        labels = ORACLE["tapes"][case["tape"]]["labels"][0]
+        states, _, _ = replay(case, excess=0.0)
+        differ = np.abs(np.array([state["weights"] for state in states]) - case["weights"]).max()
+        complete = len(set(labels)) == np.shape(case["weights"])[1]
+        assert (differ < 1e-6) == (complete or case["arguments"]["words"] == 1)
+
+
+def test_the_papers_normaliser_gives_other_loss_weights_from_the_same_alpha():
+    case = ORACLE["cases"][0]
+    (released, one, _), (paper, other, _) = replay(case, 0.0), replay(case, 0.0, normaliser="domain")
+    np.testing.assert_array_equal(released[-1]["weights"], paper[-1]["weights"])
+    assert np.abs(np.array(one) - other).max() > 0.1
 
 
 def test_losses_times_a_constant_act_as_step_size_times_it():

@@ -143,6 +143,17 @@ class ManyDomains(_Even):
         return self.problem.mixture(1 / batch + (1 - m / batch) * self.problem.train_shares)
 
 
+class ManyDomainsRefused(_Even):
+    """Trains only where a batch can hold every domain, however long the run."""
+
+    name: ClassVar[str] = "fails_many_domains_refused"
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        if problem.m > problem.batch_size:
+            raise MixerError("fails_many_domains_refused: too many domains")
+        return super().start(problem, lab)
+
+
 class SingleDomain(_Even):
     name: ClassVar[str] = "fails_single_domain"
 
