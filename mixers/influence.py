@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from mixers.base import Array
 
@@ -64,8 +65,14 @@ def minimise(objective: Objective, prior: Array, slack: float) -> tuple[Array, b
     """The best mixture, [m], and whether it is the solution; otherwise it is the best of those met, the prior included.
 
     prior: [m], sums to one. slack: how far a target's influence may fall below the prior's; infinite: no constraint.
-    All mixtures met obey the constraints to ``RELAXED``.
+    All mixtures met obey the constraints to ``RELAXED``. Runs on one thread: several give other roundings, and where the
+    machine is busy they wait for each other many times longer than they compute.
     """
+    with threadpool_limits(limits=1):
+        return _minimise(objective, prior, slack)
+
+
+def _minimise(objective: Objective, prior: Array, slack: float) -> tuple[Array, bool]:
     m = len(prior)
     sizes = np.maximum(np.abs(objective.rows).max(axis=1), 1.0)
     limits = objective.rows / sizes[:, None] if np.isfinite(slack) else np.zeros((0, m))

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 from scipy import optimize
-from threadpoolctl import threadpool_limits
 
 from mixers import influence
 from mixers.influence import Objective, minimise
@@ -187,8 +186,7 @@ def test_domains_without_prior_can_win_a_share():
 def test_many_domains(n):
     rows, prior = drawn(0, 512, n, 32)
     goal = objective(rows)
-    with threadpool_limits(1):
-        weights = solution(goal, prior)
+    weights = solution(goal, prior)
     assert goal.value(weights) < goal.value(prior) - 0.1
     assert (rows @ (weights - prior)).min() >= -1e-8 * np.abs(rows).max()
 
