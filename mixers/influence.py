@@ -65,8 +65,8 @@ def minimise(objective: Objective, prior: Array, slack: float) -> tuple[Array, b
     """The best mixture, [m], and whether it is the solution; otherwise it is the best of those met, the prior included.
 
     prior: [m], sums to one. slack: how far a target's influence may fall below the prior's; infinite: no constraint.
-    All mixtures met obey the constraints to ``RELAXED``. Runs on one thread: several give other roundings, and where the
-    machine is busy they wait for each other many times longer than they compute.
+    All mixtures met obey the constraints to ``RELAXED``. Runs on one thread: several give other roundings, and on a
+    busy machine they wait for each other many times longer than they compute.
     """
     with threadpool_limits(limits=1):
         return _minimise(objective, prior, slack)

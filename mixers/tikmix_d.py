@@ -42,9 +42,10 @@ class TiKMiXD(Mixer):
     - shares: the paper sums over targets alike; ``target`` weighs them in std and sum by their shares (times n).
 
     Limits. Where each domain helps its own target most, few mixtures make no target worse: with diagonal S none but the
-    prior does. The method has room where domains outnumber targets, as the paper's 26 do; elsewhere ``slack`` gives
-    some. The sum grows with n while the entropy does not, so with many targets few domains are left. Targets that
-    hardly any domain helps have large negative P and rule the result. S is linear: it says nothing of long steps.
+    prior does. The method has room where domains outnumber targets, as the paper's 26 do; elsewhere ``slack`` and
+    ``pareto=false`` give some. The sum grows with n while the entropy does not, so with many targets few domains are
+    left. Targets that hardly any domain helps have large negative P and rule the result. S is linear: it says nothing
+    of long steps.
 
     Scale: S times a constant changes nothing, nor does a constant for each target. Deterministic.
     """
@@ -56,8 +57,8 @@ class TiKMiXD(Mixer):
         """alpha, beta, gamma: weights of spread, sum and entropy (paper: 1). stages: two in the paper.
 
         prior: shares of the training data, equal ones or the target's. scaling, shares, guard: see the class. examples:
-        of each domain and target in a measurement. slack: how far a target may fall below what the prior gives it, in
-        units of its best domain's influence (paper: 0); infinite: as far as it will.
+        of each domain and target in a measurement. pareto: whether there is the constraint. slack: how far it lets a
+        target fall below what the prior gives it, in units of its best domain's influence (paper: 0).
         """
 
         stages: int = 2
@@ -68,6 +69,7 @@ class TiKMiXD(Mixer):
         examples: int = 32
         scaling: Scaling = "adam"
         shares: Literal["equal", "target"] = "equal"
+        pareto: bool = True
         slack: float = 0.0
         guard: float = 1e-3
 
@@ -80,7 +82,7 @@ class TiKMiXD(Mixer):
                 (self.examples >= 1, f"examples must be at least 1, not {self.examples}"),
                 (self.scaling in ("adam", "none"), f"scaling is adam or none, not {self.scaling}"),
                 (self.shares in ("equal", "target"), f"shares is equal or target, not {self.shares}"),
-                (self.slack >= 0.0, f"slack must be at least 0, not {self.slack}"),
+                (0.0 <= self.slack < math.inf, f"slack must be finite and at least 0, not {self.slack}"),
                 (0.0 <= self.guard < 1.0, f"guard must be in [0, 1), not {self.guard}"),
             ):
                 if not valid:
@@ -128,7 +130,8 @@ class TiKMiXD(Mixer):
                 gain=c.beta,
                 entropy=c.gamma * mass,
             )
-            solution, solved = influence.minimise(objective, prior[free] / mass, c.slack)
+            slack = c.slack if c.pareto else math.inf
+            solution, solved = influence.minimise(objective, prior[free] / mass, slack)
             weights[free] = mass * solution
         before_after = np.stack([rows @ prior[free], rows @ weights[free]], axis=1).round(6).tolist()
         self._stages.append(

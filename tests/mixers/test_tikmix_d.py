@@ -92,7 +92,7 @@ def test_by_hand():
 def test_two_targets_by_hand():
     # P = (w, 1 - w/2) after the normaliser; 2/3 makes both gains even (see the solver's test).
     matrix = [[5.0, 0.05], [0.0, 0.1]]
-    weights, _ = solved((0.3, 0.7), matrix, slack=math.inf)
+    weights, _ = solved((0.3, 0.7), matrix, pareto=False)
     np.testing.assert_allclose(weights, [2 / 3, 1 / 3], atol=1e-8)
     weights, _ = solved((0.3, 0.7), matrix)
     np.testing.assert_allclose(weights, [0.3, 0.7], atol=1e-8, err_msg="a larger first share makes the second worse")
@@ -201,7 +201,7 @@ def test_the_order_of_domains_and_targets_does_not_matter(shares):
 def test_target_shares_weigh_only_where_asked_for():
     matrix = np.array([[1.0, 0.1], [0.1, 1.0], [0.3, 0.3]])
     problem = problem_of((0.3, 0.3, 0.4), 2, target=(0.9, 0.1))
-    config = {"problem": problem, "alpha": 0.0, "slack": math.inf}
+    config = {"problem": problem, "alpha": 0.0, "pareto": False}
     weights, _ = solved(None, matrix, **config)
     assert weights[0] == pytest.approx(weights[1])
     # Without spread it is softmax(n sum_i share_i S_ij) = softmax of (1.82, 0.38, 0.6).
@@ -272,8 +272,9 @@ def test_a_solver_that_stops_early_is_reported(monkeypatch):
         ({"examples": 0}, "examples must be at least 1, not 0"),
         ({"scaling": "ekfac"}, "scaling is adam or none, not ekfac"),
         ({"shares": "macro"}, "shares is equal or target, not macro"),
-        ({"slack": -0.1}, "slack must be at least 0, not -0.1"),
-        ({"slack": math.nan}, "slack must be at least 0, not nan"),
+        ({"slack": -0.1}, "slack must be finite and at least 0, not -0.1"),
+        ({"slack": math.inf}, "slack must be finite and at least 0, not inf"),
+        ({"slack": math.nan}, "slack must be finite and at least 0, not nan"),
         ({"guard": 1.0}, r"guard must be in \[0, 1\), not 1.0"),
     ],
 )
