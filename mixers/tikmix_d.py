@@ -42,10 +42,10 @@ class TiKMiXD(Mixer):
     - shares: the paper sums over targets alike; ``target`` weighs them in std and sum by their shares (times n).
 
     Limits. Where each domain helps its own target most, few mixtures make no target worse: with diagonal S none but the
-    prior does. The method has room where domains outnumber targets, as the paper's 26 do; elsewhere ``slack`` and
-    ``pareto=false`` give some. The sum grows with n while the entropy does not, so with many targets few domains are
-    left. Targets that hardly any domain helps have large negative P and rule the result. S is linear: it says nothing
-    of long steps.
+    prior does (measured with the seven text domains as targets: two of four stages allowed no move). There is room
+    where domains outnumber targets, as the paper's 26 do; elsewhere ``slack`` and ``pareto=false`` give some. The sum
+    grows with n while the entropy does not, so with many targets few domains are left. Targets that hardly any domain
+    helps have large negative P and rule the result. S is linear: it says nothing of long steps.
 
     Scale: S times a constant changes nothing, nor does a constant for each target. Deterministic.
     """
@@ -57,8 +57,9 @@ class TiKMiXD(Mixer):
         """alpha, beta, gamma: weights of spread, sum and entropy (paper: 1). stages: two in the paper.
 
         prior: shares of the training data, equal ones or the target's. scaling, shares, guard: see the class. examples:
-        of each domain and target in a measurement. pareto: whether there is the constraint. slack: how far it lets a
-        target fall below what the prior gives it, in units of its best domain's influence (paper: 0).
+        of each domain and target in a measurement, which costs the gradients of n + m ceil(n / 4) times as many.
+        pareto: whether there is the constraint. slack: how far it lets a target fall below what the prior gives it, in
+        units of its best domain's influence (paper: 0).
         """
 
         stages: int = 2
@@ -78,6 +79,7 @@ class TiKMiXD(Mixer):
             for valid, rule in (
                 (self.stages >= 1, f"stages must be at least 1, not {self.stages}"),
                 (all(0.0 <= x < math.inf for x in weights), "alpha, beta and gamma must be finite and at least 0"),
+                (any(weights), "one of alpha, beta and gamma must be above 0"),
                 (self.prior in ("natural", "uniform", "target"), f"prior is natural, uniform or target: {self.prior}"),
                 (self.examples >= 1, f"examples must be at least 1, not {self.examples}"),
                 (self.scaling in ("adam", "none"), f"scaling is adam or none, not {self.scaling}"),
@@ -141,7 +143,7 @@ class TiKMiXD(Mixer):
                 "moved": round(simplex.total_variation(weights, prior), 6),
                 "influence": dict(zip(targets[used].tolist(), before_after, strict=True)),
                 "left_out": targets[there & ~used].tolist(),
-                "no_data": np.array(seen.domains)[~free].tolist(),
+                "no_gradient": np.array(seen.domains)[~free].tolist(),
             }
         )
         return self._problem.mixture(weights)

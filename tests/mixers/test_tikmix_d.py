@@ -85,7 +85,7 @@ def test_by_hand():
         "moved": 0.231059,
         "influence": {"t0": [0.5, 0.731059]},
         "left_out": [],
-        "no_data": [],
+        "no_gradient": [],
     }
 
 
@@ -141,7 +141,7 @@ def test_absent_domains_keep_their_prior_and_absent_targets_count_for_nothing():
     weights, mixer = solved(prior, matrix, present=there, target_present=targets)
     assert weights[1] == pytest.approx(0.25)
     assert np.abs(weights - prior).max() > 0.01
-    assert mixer.report()["stages"][0]["no_data"] == ["d1"]
+    assert mixer.report()["stages"][0]["no_gradient"] == ["d1"]
     assert "t2" not in mixer.report()["stages"][0]["influence"]
     assert mixer.report()["stages"][0]["left_out"] == []
     np.testing.assert_allclose(solved(prior, matrix[:, targets], present=there)[0], weights, atol=1e-9)
@@ -268,6 +268,7 @@ def test_a_solver_that_stops_early_is_reported(monkeypatch):
         ({"alpha": -1.0}, "alpha, beta and gamma must be finite and at least 0"),
         ({"beta": math.inf}, "alpha, beta and gamma must be finite and at least 0"),
         ({"gamma": math.nan}, "alpha, beta and gamma must be finite and at least 0"),
+        ({"alpha": 0.0, "beta": 0.0, "gamma": 0.0}, "one of alpha, beta and gamma must be above 0"),
         ({"prior": "human"}, "prior is natural, uniform or target: human"),
         ({"examples": 0}, "examples must be at least 1, not 0"),
         ({"scaling": "ekfac"}, "scaling is adam or none, not ekfac"),
