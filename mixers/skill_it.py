@@ -45,8 +45,14 @@ class SkillIt(Mixer):
       synthetic data (1), is j's own drop. It needs targets that are the training domains.
     - window: in rounds. The code counts evaluations, which differs where there are several a round.
     - lag: by Algorithm 1 the losses in the window are those at the *beginning* of each round, so that a mixture does
-      not see what the round before it did. ``lag=false`` looks at the present losses, as the code does.
-    - The code turns off-diagonal entries of exactly 1 into 0.5, which is meant for its synthetic graphs: left out.
+      not see what the round before it did. The code is the same where it evaluates once a round (after the round's
+      first step). ``lag=false`` looks at the present losses, as the code does where it evaluates often.
+    - The code turns off-diagonal entries of exactly 1 into 0.5, which is meant for its synthetic graphs, and averages
+      the losses in the window, in place of the sum, where targets are some of the training skills: left out.
+    - Checked against the official ``MWTrainer.train`` on recorded graphs and losses: the first mixture and every later
+      one, with one evaluation a round, windows of 1, 3 and longer than the run, targets that are the domains, some of
+      them or others, eta up to 100; with two evaluations a round a window of 1. How the graph is learnt has no official
+      code.
     - Scale: A and L both grow with the losses, so that losses multiplied by c act as eta c^2 (``relative``: eta c).
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixers.base import DomainGradients, Observation, Problem, TrainLosses
+from mixers.base import DomainGradients, GradientEstimate, Observation, Problem, TrainLosses
 from mixers.regroup.base import Grouping
 
 
@@ -44,16 +44,20 @@ class GramGradients(FakeGradients):
 
 
 class FakeLab:
-    """Sells validation losses that depend on nothing but the number of targets, and probes that change nothing."""
+    """Sells validation losses that depend on nothing but the number of targets, probes that change nothing, and
+    gradients [m, d] that are given."""
 
-    def __init__(self, n=3):
-        self.n = n
+    def __init__(self, n=3, vectors=None):
+        self.n, self.vectors = n, vectors
 
     def validation_losses(self, examples=0):
         return np.linspace(2.0, 3.0, self.n)
 
     def probe(self, mixture, steps):
         pass
+
+    def domain_gradients(self, examples, *, parts=1, scaling="none"):
+        return make_estimate(self.vectors @ self.vectors.T)
 
 
 def frozen(values, dtype=np.float64):
@@ -80,6 +84,20 @@ def make_problem(*, train=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), examples=None
     )
 
 
+def make_estimate(products, *, present=True, target_present=True):
+    """What a lab measures, from products [m, n]; the norms are made up."""
+    m, n = np.shape(products)
+    there = np.broadcast_to(present, m), np.broadcast_to(target_present, n)
+    return GradientEstimate(
+        products=frozen(np.where(np.outer(*there), products, 0.0)),
+        norms=frozen(np.where(there[0], 1.0, 0.0)),
+        target_norms=frozen(np.where(there[1], 1.0, 0.0)),
+        variances=frozen(np.full(m, np.nan)),
+        present=frozen(there[0], np.bool_),
+        target_present=frozen(there[1], np.bool_),
+    )
+
+
 def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
     counts = np.full(problem.m, 4) if gradients is None else gradients.counts
     step = (round + 1) * problem.steps // rounds
@@ -99,7 +117,7 @@ def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
 
 def play(mixer, problem, vectors, rounds=3):
     """Drive a mixer through a few rounds with the signals that it declares; all weights in force, [rounds + 1, m]."""
-    lab = FakeLab(len(problem.targets))
+    lab = FakeLab(len(problem.targets), vectors)
     weights = [mixer.start(problem, lab).checked(problem.domains).weights]
     signals = {type(signal) for signal in mixer.needs().signals}
     for round in range(rounds):

@@ -1,6 +1,9 @@
-"""Skill-It: hand-computed graphs and mixtures, window and lag, scale, state."""
+"""Skill-It: hand-computed graphs and mixtures, the official trainer, window and lag, scale, state."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,10 +38,10 @@ PAIR = {**SINGLE, (0.5, 0.5): [1.4, 0.6]}
 PROBLEM = make_problem(train=(0.6, 0.4), target=(0.5, 0.5))
 
 
-def play(mixer, lab, updates=3):
-    mixtures = [mixer.start(PROBLEM, lab).weights]
+def play(mixer, lab, updates=3, problem=PROBLEM):
+    mixtures = [mixer.start(problem, lab).weights]
     for round in range(updates):
-        mixtures.append(mixer.update(observe(PROBLEM, round=round), lab).weights)
+        mixtures.append(mixer.update(observe(problem, round=round), lab).weights)
     return np.stack(mixtures)
 
 
@@ -120,3 +123,56 @@ def test_it_goes_on_from_its_state():
 def test_bad_settings_are_one_line(fields):
     with pytest.raises(MixerError, match=r"^skill_it: "):
         SkillIt.Config(**fields)
+
+
+ORACLE = json.loads((Path(__file__).parent / "oracles" / "skill_it.json").read_text())["cases"]
+official = pytest.mark.parametrize("case", ORACLE, ids=lambda case: case["name"])
+
+
+def recorded(case, losses, lag):
+    """Our mixtures of a recorded graph, which the lab's runs are made to show, and evaluations in this order."""
+    graph = np.array(case["graph"])
+    m, n = graph.shape
+    problem = make_problem(
+        train=np.full(m, 1 / m),
+        target=np.full(n, 1 / n),
+        domains=[f"domain {i}" for i in range(m)],
+        targets=[f"target {j}" for j in range(n)],
+    )
+    finals = {tuple(np.eye(m)[i]): 5.0 - graph[i] for i in range(m)}
+    lab = GraphLab(finals, np.full(n, 5.0), losses)
+    mixer = SkillIt(SkillIt.Config(eta=case["eta"], window=case["window"], lag=lag))
+    return play(mixer, lab, updates=len(case["expected"]) - 1, problem=problem)
+
+
+@official
+def test_the_official_trainer_agrees(case):
+    if case["per_round"] == 1:
+        ours = recorded(case, case["losses"], lag=True)
+    else:  # its window of one is then the last evaluation before the update
+        last = case["losses"][case["per_round"] - 1 :: case["per_round"]]
+        ours = recorded(case, [case["losses"][0], *last], lag=False)
+    np.testing.assert_allclose(ours, case["expected"], rtol=0, atol=1e-6)
+    assert np.abs(np.diff(ours, axis=0)).max() > 0.003, "the tape moves the mixture"
+
+
+@pytest.mark.parametrize("case", [case for case in ORACLE if case["per_round"] == 1], ids=lambda case: case["name"])
+def test_the_official_trainer_agrees_without_lag_once_the_first_losses_have_left_the_window(case):
+    before = np.full(len(case["losses"][0]), 9.0)
+    ours = recorded(case, [before, *case["losses"]], lag=False)
+    expected, first = np.array(case["expected"]), min(case["window"], len(case["expected"]))
+    np.testing.assert_allclose(ours[first:], expected[first:], rtol=0, atol=1e-6)
+    assert case["window"] == 1 or np.abs(ours[1] - expected[1]).max() > 1e-3, "before, they are not"
+
+
+@pytest.mark.parametrize("case", [case for case in ORACLE if case["offline"]], ids=lambda case: case["name"])
+def test_the_official_offline_mixture_is_the_first(case):
+    np.testing.assert_allclose(recorded(case, case["losses"], lag=True)[0], case["offline"], rtol=0, atol=1e-6)
+
+
+def test_the_oracle_covers_windows_other_targets_and_a_large_eta():
+    shapes = [np.shape(case["graph"]) for case in ORACLE]
+    assert {case["window"] for case in ORACLE} >= {1, 3}
+    assert any(m != n for m, n in shapes)
+    assert max(case["eta"] for case in ORACLE) == 100.0
+    assert sum(case["offline"] is not None for case in ORACLE) >= 2
