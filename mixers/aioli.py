@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 
 from mixers import simplex
-from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, Purchases
+from mixers.base import (
+    Array,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Purchases,
+    Span,
+    space,
+)  # fmt: skip
 
 
 def probe_mixtures(m: int, eps: float) -> Array:
@@ -69,6 +81,7 @@ class Aioli(Mixer):
     """
 
     name = "aioli"
+    search_space = space(eta=Span(low=0.1, high=20.0, log=True), eps=Span(low=0.3, high=0.95))
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

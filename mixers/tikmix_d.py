@@ -10,7 +10,20 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import influence, simplex
-from mixers.base import Lab, Mixer, MixerError, Mixture, Needs, Observation, Problem, Purchases, Scaling
+from mixers.base import (
+    Choices,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Observation,
+    Problem,
+    Purchases,
+    Scaling,
+    Span,
+    space,
+)  # fmt: skip
 
 
 class TiKMiXD(Mixer):
@@ -51,6 +64,11 @@ class TiKMiXD(Mixer):
     """
 
     name = "tikmix_d"
+    search_space = space(
+        beta=Span(low=0.1, high=10.0, log=True),
+        gamma=Span(low=0.1, high=30.0, log=True),
+        pareto=Choices(values=(True, False)),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
