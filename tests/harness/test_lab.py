@@ -192,7 +192,7 @@ def test_the_norm_of_the_mean_target_is_that_of_autograd(open_lab):
 
 @pytest.mark.parametrize("absent", [(1,), (0, 1, 2, 3)])
 def test_targets_without_examples_are_left_out_of_the_mean(open_lab, absent):
-    prepared, _, lab, ledger = open_lab()
+    prepared, _, lab, _ = open_lab()
     for j in absent:
         lab._streams["validation"].sizes[j] = 0
     each, mean = on_the_same_examples(lab)
