@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixers.base import DomainGradients, Observation, Problem, TrainLosses
+from mixers.base import DomainGradients, GradientEstimate, Observation, Problem, TrainLosses
 from mixers.regroup.base import Grouping
 
 
@@ -43,20 +43,54 @@ class GramGradients(FakeGradients):
         return np.sqrt(np.diag(self.matrix))
 
 
-class FakeLab:
-    """Sells validation losses that depend on nothing but the number of targets."""
-
-    def __init__(self, n=3):
-        self.n = n
-
-    def validation_losses(self, examples=0):
-        return np.linspace(2.0, 3.0, self.n)
-
-
 def frozen(values, dtype=np.float64):
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
+
+
+def against_mean(vectors, target, present=None, target_present=(True,)):
+    """What the lab sells against the mean target: domains' gradients [m, d], the target's [d]."""
+    present = np.ones(len(vectors), dtype=bool) if present is None else np.array(present, dtype=bool)
+    domains = np.where(present[:, None], np.asarray(vectors, dtype=np.float64), 0.0)
+    target = np.asarray(target, dtype=np.float64)
+    return GradientEstimate(
+        products=frozen((domains @ target)[:, None]),
+        norms=frozen(np.linalg.norm(domains, axis=1)),
+        target_norms=frozen([np.linalg.norm(target)]),
+        variances=frozen(np.full(len(domains), np.nan)),
+        present=frozen(present, bool),
+        target_present=frozen(target_present, bool),
+        against="mean",
+    )
+
+
+class FakeLab:
+    """Sells validation losses that depend on nothing but the number of targets, and gradients that never change.
+
+    vectors: [m, d] of the domains, which are the targets, too. shares: [m] of the targets.
+    """
+
+    def __init__(self, n=3, vectors=None, shares=None):
+        self.n, self.vectors, self.shares = n, vectors, shares
+
+    def validation_losses(self, examples=0):
+        return np.linspace(2.0, 3.0, self.n)
+
+    def domain_gradients(self, examples, *, parts=1, scaling="none", against="each"):
+        assert against == "mean", "not sold here"
+        return against_mean(self.vectors, self.shares @ self.vectors, target_present=np.ones(self.n))
+
+
+class GradientLab:
+    """Sells the given estimates, one a call, and remembers how they were ordered."""
+
+    def __init__(self, estimates):
+        self.estimates, self.orders = list(estimates), []
+
+    def domain_gradients(self, examples, **how):
+        self.orders.append((examples, how))
+        return self.estimates.pop(0)
 
 
 def make_problem(*, train=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), examples=None, domains=None, targets=None, **budget):
@@ -77,15 +111,15 @@ def make_problem(*, train=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), examples=None
     )
 
 
-def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
+def observe(problem, *, gradients=None, losses=None, round=0, rounds=10, step=None, learning_rate=1e-3):
     counts = np.full(problem.m, 4) if gradients is None else gradients.counts
-    step = (round + 1) * problem.steps // rounds
+    step = (round + 1) * problem.steps // rounds if step is None else step
     return Observation(
         domains=problem.domains,
         step=step,
         steps=problem.steps,
         round=round,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         mixture_id=round,
         examples=frozen(counts, np.int64),
         units=frozen(counts * 100, np.int64),
@@ -96,7 +130,7 @@ def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
 
 def play(mixer, problem, vectors, rounds=3):
     """Drive a mixer through a few rounds with the signals that it declares; all weights in force, [rounds + 1, m]."""
-    lab = FakeLab(len(problem.targets))
+    lab = FakeLab(len(problem.targets), vectors, problem.target_shares)
     weights = [mixer.start(problem, lab).checked(problem.domains).weights]
     signals = {type(signal) for signal in mixer.needs().signals}
     for round in range(rounds):
