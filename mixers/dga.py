@@ -65,10 +65,10 @@ class DGA(Mixer):
         domain name -> share (a domain that is left out has 0), each of which is scaled to sum to 1; none: the domains.
         """
 
-        eta: float = 1.0
+        eta: float = 0.1
         rounds: int = 20
         every: int | None = None
-        examples: int = 16
+        examples: int = 8
         scaling: Literal["raw", "mean_norm", "cosine"] = "raw"
         geometry: Scaling = "none"
         beta: float = 1.0

@@ -35,8 +35,9 @@ class Settings:
     dw_min, dw_max: bounds of a score in learning rates; with a negative dw_min a harmful domain shrinks.
     reweight_eps: share of uniform in the weights. max_grad_norm: longer gradients are cut to it before they are
     multiplied (1; 5 in the universal config); 0: never. absent: see :class:`DoGE`. every: steps between updates.
-    examples: of every domain and target in an update (released: 32 in a batch of 8 domains). proxy_share: the proxy's
-    steps as a share of the main run's (released: 10k of 10k to 20k). proxy_size: of its model.
+    examples: of every domain and target in an update; 0: what a uniform batch has of a domain, but at least 1 (the
+    code uses the batch itself, 32 examples of 8 domains). proxy_share: the proxy's steps as a share of the main run's
+    (released: 10k of 10k to 20k). proxy_size: of its model.
     """
 
     mu: float = 0.05
@@ -46,7 +47,7 @@ class Settings:
     max_grad_norm: float = 1.0
     absent: Literal["masked", "released"] = "masked"
     every: int = 1
-    examples: int = 4
+    examples: int = 0
     proxy_share: float = 1.0
     proxy_size: float = 1.0
 
@@ -60,7 +61,7 @@ class Settings:
              f"not {self.max_grad_norm}"),
             (self.absent in ("masked", "released"), f"absent is masked or released, not {self.absent}"),
             (self.every >= 1, f"every must be at least 1, not {self.every}"),
-            (self.examples >= 1, f"examples must be at least 1, not {self.examples}"),
+            (self.examples >= 0, f"examples must be at least 0 (0: a batch's share), not {self.examples}"),
             (0.0 < self.proxy_share <= 1.0, f"proxy_share must be in (0, 1], not {self.proxy_share}"),
             (0.0 < self.proxy_size < math.inf, f"proxy_size must be finite and above 0, not {self.proxy_size}"),
         ):  # fmt: skip
@@ -93,7 +94,10 @@ class Proxy(Mixer):
     def purchases(self, problem: Problem) -> Purchases:
         """The domains' gradients against the mean target's at every update."""
         updates = len(self.needs().boundaries(problem.steps)) - 1
-        return Purchases(domain_gradients=updates, gradient_examples=self.config.examples, gradients_against="mean")
+        return Purchases(domain_gradients=updates, gradient_examples=self._examples(problem), gradients_against="mean")
+
+    def _examples(self, problem: Problem) -> int:
+        return self.config.examples or max(1, problem.batch_size // problem.m)
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         """Uniform weights for the first steps."""
@@ -103,7 +107,7 @@ class Proxy(Mixer):
 
     def update(self, seen: Observation, lab: Lab) -> Mixture | None:
         """Weights for the next steps; they count in the average for as long as they are in force."""
-        gradients = lab.domain_gradients(self.config.examples, against="mean")
+        gradients = lab.domain_gradients(self._examples(self._problem), against="mean")
         self._weights = stepped(self._weights, gradients, seen.learning_rate, self.config)
         self._sum = self._sum + self._weights * min(self.config.every, seen.steps - seen.step)
         m = self._problem.m

@@ -158,7 +158,17 @@ def test_the_proxy_samples_uniformly_and_weighs_losses():
     assert first.loss_weights is None
     np.testing.assert_allclose(second.weights, [0.5, 0.5])
     np.testing.assert_allclose(second.loss_weights, 2 * softmax([0.3, 0.1]), rtol=1e-6)
-    assert lab.orders == [(4, {"against": "mean"})]
+    assert lab.orders == [(2, {"against": "mean"})]
+
+
+@pytest.mark.parametrize(("m", "chosen", "examples"), [(2, 0, 2), (4, 0, 1), (50, 0, 1), (2, 7, 7)])
+def test_an_update_takes_what_a_batch_has_of_a_domain(m, chosen, examples):
+    problem = problem_of(m)
+    assert problem.batch_size == 4
+    config = replace(BARE, examples=chosen)
+    _, made, lab = follow(problem, config, [against_mean(np.ones((m, 2)), [1.0, 0.0])])
+    assert lab.orders == [(examples, {"against": "mean"})]
+    assert made.purchases(problem).gradient_examples == examples
 
 
 def test_the_average_counts_each_weighting_for_as_long_as_it_is_in_force():
@@ -168,7 +178,7 @@ def test_the_average_counts_each_weighting_for_as_long_as_it_is_in_force():
     expected = 3 * uniform(2) + 3 * softmax([0.3, 0.1]) + 2 * softmax([0.6, 0.2])
     np.testing.assert_allclose(weights_of(made, "sum"), expected, rtol=1e-6)
     bought = made.purchases(problem)
-    assert (bought.domain_gradients, bought.gradient_examples, bought.gradients_against) == (2, 4, "mean")
+    assert (bought.domain_gradients, bought.gradient_examples, bought.gradients_against) == (2, 2, "mean")
     _, single, _ = follow(problem_of(2, steps=1), BARE, [])
     np.testing.assert_allclose(weights_of(single, "sum"), [0.5, 0.5])
 
@@ -266,7 +276,7 @@ def test_the_main_run_samples_by_the_average_of_the_proxy_by_name():
         ("max_grad_norm", -1.0),
         ("absent", "stale"),
         ("every", 0),
-        ("examples", 0),
+        ("examples", -1),
         ("proxy_share", 0.0),
         ("proxy_size", 0.0),
     ],
