@@ -35,7 +35,9 @@ class DGA(Mixer):
     exp(eta a). The next round draws from the new mixture. It is DoGE's step, on the main run and without a proxy.
 
     **Not verified**: eta, the interval, mini-batches, ``beta``, and whether the gradients are normalised. The defaults
-    are ours, for short runs; with a small eta the mixture stays near uniform, which says nothing of the method.
+    are ours. No one eta suits raw products everywhere: after one run of the demo preset with the default the smallest
+    and largest weights are 0.13 and 0.16 (text), 0.05 and 0.15 (reasoning), 0.00 and 0.78 (multimodal); with
+    ``scaling=cosine, eta=0.5`` 0.06 and 0.24, 0.03 and 0.17, 0.08 and 0.17. Near uniform, eta is too small to tell.
 
     Choices:
 
