@@ -30,6 +30,7 @@ from mixers.base import (
     Run,
     StepLosses,
 )
+from mixers.doge import Proxy
 
 ALL = Purchases(validation_losses=9, domain_gradients=9, gradient_examples=6, probe_steps=20)
 
@@ -330,6 +331,33 @@ def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
     np.testing.assert_array_equal(resumed.losses, whole.losses)
     assert resumed.state == whole.state == {"seen": 7}
     assert calls == 3 + 5, "two rounds were done before, and are not done again"
+
+
+def test_a_run_whose_mixer_buys_gradients_goes_on_and_costs_no_more_than_its_price(open_lab, monkeypatch):
+    prepared, *_ = open_lab()
+    driven = Run(steps=8, mixer=Proxy(Proxy.Config(max_grad_norm=0.0, mu=1e-3)))
+    whole = proxies.obtain(prepared, driven).result
+    assert np.ptp(list(whole.state["weights"].values())) > 1e-3
+    for path in (prepared.cache / "runs").iterdir():
+        (path / "result.json").unlink()
+    monkeypatch.setattr(proxies, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = Proxy.update, []
+
+    def dying(self: Proxy, seen: Observation, lab: Lab) -> Mixture | None:
+        calls.append(seen.step)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, seen, lab)
+
+    monkeypatch.setattr(Proxy, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        proxies.obtain(prepared, driven)
+    resumed = proxies.obtain(prepared, driven).result
+    assert calls == [1, 2, 3, 4, 4, 5, 6, 7]
+    assert resumed.state == whole.state
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    assert resumed.flops == pytest.approx(whole.flops)
+    assert whole.flops <= proxies.price(prepared, driven) * (1 + 1e-9)
 
 
 def test_a_run_goes_on_from_a_kept_model_and_uses_part_of_the_data(open_lab):
