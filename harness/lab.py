@@ -19,7 +19,7 @@ from harness.process import reseed
 from harness.sampler import DomainStreams
 from harness.seeds import derive_seed
 from harness.trainer import Trainer
-from mixers.base import GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult, Scaling
+from mixers.base import Against, GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult, Scaling
 
 VALIDATION, GRADIENTS, PROBES, RUNS = "validation losses", "domain gradients", "probe steps", "runs"
 
@@ -60,12 +60,19 @@ class PaidLab:
         )
         return validation_losses(prepared, self._trainer, chosen)
 
-    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: Scaling = "none") -> GradientEstimate:
+    def domain_gradients(
+        self, examples: int, *, parts: int = 1, scaling: Scaling = "none", against: Against = "each"
+    ) -> GradientEstimate:
         """Inner products of domain and target gradients of the live model on fresh examples."""
         if not 0 < examples <= self._declared.gradient_examples:
             raise MixerError(
                 f"domain gradients on {examples} examples a domain, {self._declared.gradient_examples} were declared; "
                 "raise purchases().gradient_examples"
+            )
+        if against != "mean" and self._declared.gradients_against == "mean":
+            raise MixerError(
+                "domain gradients against each target, against their mean were declared; "
+                "set purchases().gradients_against to each, or buy with against='mean'"
             )
         self._claim(GRADIENTS, 1, self._declared.domain_gradients, "domain_gradients")
         trainer, prepared = self._trainer, self._prepared
@@ -79,6 +86,8 @@ class PaidLab:
             [self._streams["validation"].take(j, examples) for j in range(len(prepared.problem.targets))],
             parts=parts,
             scales=adam_scales(trainer.optimizer, parameters) if scaling == "adam" else None,
+            against=against,
+            shares=prepared.problem.target_shares,
         )
         flops = self._flops.training * made.examples / prepared.recipe.batch_size
         self._ledger.charge("mixing", flops=flops, what=GRADIENTS)

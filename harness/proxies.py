@@ -224,7 +224,8 @@ def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
 
     m, n, batch = prepared.problem.m, len(prepared.problem.targets), _batch(prepared)
     validation = bought.validation_losses * flops.forward * _validated(prepared, bought.validation_examples) / batch
-    passes = bought.gradient_examples * (n + m * -(-n // TARGETS_AT_ONCE))
+    blocks = 1 if bought.gradients_against == "mean" else -(-n // TARGETS_AT_ONCE)
+    passes = bought.gradient_examples * (n + m * blocks)
     gradients = bought.domain_gradients * flops.training * passes / batch
     return validation + gradients + sum(price(prepared, run) for run in bought.runs)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mixers.lab import Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult, Scaling
+from mixers.lab import Against, Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult, Scaling
 from mixers.problem import (
     SIMPLEX_TOLERANCE,
     Array,
@@ -39,6 +39,7 @@ from mixers.signals import (
 
 __all__ = [
     "SIMPLEX_TOLERANCE",
+    "Against",
     "Array",
     "BatchLosses",
     "BoolArray",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mixers.base import Mixer
 
 Scaling = Literal["none", "adam"]
+Against = Literal["each", "mean"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,9 @@ class GradientEstimate:
 
     products: [m, n] <g_i, t_j> of mean gradients over the examples drawn for each domain and target. norms: [m] of g_i.
     target_norms: [n]. variances: [m] estimated variance (trace of the covariance) of g_i as a mean over its examples,
-    from its ``parts``; NaN with one part. present: [m], target_present: [n].
+    from its ``parts``; NaN with one part. present: [m], target_present: [n]. against: with ``mean`` there is one target
+    gradient, that of the share-weighted mean of the losses of the targets that are present; products are then [m, 1]
+    and target_norms [1].
     """
 
     products: Array
@@ -89,9 +92,15 @@ class GradientEstimate:
     variances: Array
     present: BoolArray
     target_present: BoolArray
+    against: Against = "each"
 
     def alignment(self, target_shares: Array) -> Array:
-        """[m] inner products with the gradient of the target loss, the share-weighted mean of the targets' losses."""
+        """[m] inner products with the gradient of the target loss, the share-weighted mean of the targets' losses.
+
+        target_shares: [n]. They are not used where ``against`` is ``mean``: the problem's own are then in the products.
+        """
+        if self.against == "mean":
+            return np.array(self.products[:, 0], dtype=np.float64)
         shares = np.where(self.target_present, target_shares, 0.0)
         total = shares.sum()
         return np.asarray(self.products @ (shares / total if total > 0 else shares), dtype=np.float64)
@@ -102,7 +111,8 @@ class Purchases:
     """Upper bound of what a mixer will buy during one trial; the lab refuses more.
 
     validation_losses: calls. validation_examples: a target's examples in a call, 0: all. domain_gradients: calls.
-    gradient_examples: examples of each domain and target in a call. probe_steps: steps of the main run spent in
+    gradient_examples: examples of each domain and target in a call. gradients_against: ``mean`` where no call is
+    against each target; it is cheaper where there are more than four. probe_steps: steps of the main run spent in
     probes: they cost nothing beside it. runs: the orders, as they will be given; what they cost counts, so a mixture
     that is not known yet may be any, and a checkpoint that does not exist yet has any key.
     """
@@ -111,6 +121,7 @@ class Purchases:
     validation_examples: int = 0
     domain_gradients: int = 0
     gradient_examples: int = 0
+    gradients_against: Against = "each"
     probe_steps: int = 0
     runs: tuple[Run, ...] = ()
 
@@ -125,12 +136,16 @@ class Lab(Protocol):
         """
         ...
 
-    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: Scaling = "none") -> GradientEstimate:
+    def domain_gradients(
+        self, examples: int, *, parts: int = 1, scaling: Scaling = "none", against: Against = "each"
+    ) -> GradientEstimate:
         """Gradients of all parameters of the live model, on fresh examples of each training domain and each target.
 
         Training examples come from the training split, in an order of their own that does not touch the main run's;
         targets' come from validation. parts: micro-batches of a domain, for variances. scaling: ``adam`` divides
         products by the root of the optimiser's second moments, so that they speak of the steps that it would take.
+        against: each target's gradient, or the one of the targets' share-weighted mean loss, for which every domain's
+        gradient is formed once, however many targets there are.
         """
         ...
 

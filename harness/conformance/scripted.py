@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.conformance.worlds import UNITS_PER_EXAMPLE, World
 from mixers.base import (
+    Against,
     Array,
     BoolArray,
     Checkpoint,
@@ -42,9 +43,11 @@ class ScriptedLab:
         """[n] by target."""
         return self._world.validation_losses(self.step, self.lowered)
 
-    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: str = "none") -> GradientEstimate:
+    def domain_gradients(
+        self, examples: int, *, parts: int = 1, scaling: str = "none", against: Against = "each"
+    ) -> GradientEstimate:
         """Those of the script, whatever the examples."""
-        return self._world.estimate(self.step)
+        return self._world.estimate(self.step, against)
 
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Lowers the losses of what the mixture trains on."""

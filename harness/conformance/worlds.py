@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from harness.gradients import RoundGradients
 from mixers.base import (
+    Against,
     Array,
     BatchLosses,
     DomainGradients,
@@ -38,9 +39,10 @@ class World:
     """One scripted course of training over m domains.
 
     order: the identity of the domain at each position; ascending where empty. names: by identity; d0, d1, ... where
-    empty. absent: rounds leave domains out, one of them always, and one target has no validation example. apart: the
-    targets are three other domains. read_only: arrays refuse to be written to; otherwise every array is a fresh copy
-    that may be spoilt. everything: show all signals; otherwise those that the mixer declares.
+    empty. absent: rounds leave domains out, one of them always, whose gradient cannot be bought either, and one target
+    has no validation example. apart: the targets are three other domains. read_only: arrays refuse to be written to;
+    otherwise every array is a fresh copy that may be spoilt. everything: show all signals; otherwise those that the
+    mixer declares.
     """
 
     m: int = 5
@@ -144,19 +146,27 @@ class World:
             gradients=self._gradients(round, counts, self_products) if self.everything or gradients else None,
         )
 
-    def estimate(self, step: int) -> GradientEstimate:
+    def estimate(self, step: int, against: Against = "each") -> GradientEstimate:
         """Gradients of domains and targets that point partly the same way."""
         means = 0.5 + np.random.default_rng([self.m, 10]).normal(size=(self.m, _WIDTH)) / (1.0 + step / self.steps)
-        domains = means[self._identities]
-        targets = means[:3] if self.apart else domains
-        there = np.ones(len(domains), dtype=bool), np.ones(len(targets), dtype=bool)
+        identities = np.array(self._identities)
+        here = identities != 4 if self.absent else np.ones(self.m, dtype=bool)
+        there = identities != 3 if self.absent else np.ones(self.m, dtype=bool)
+        targets = means[identities] * there[:, None]
+        if self.apart:
+            there, targets = np.ones(3, dtype=bool), means[:3]
+        domains = means[identities] * here[:, None]
+        if against == "mean":
+            shares = self.problem().target_shares * there
+            targets = (shares / shares.sum() @ targets)[None, :]
         return GradientEstimate(
             products=self._shown(domains @ targets.T),
             norms=self._shown(np.linalg.norm(domains, axis=1)),
             target_norms=self._shown(np.linalg.norm(targets, axis=1)),
             variances=self._shown(np.full(len(domains), np.nan)),
-            present=self._shown(there[0]),
-            target_present=self._shown(there[1]),
+            present=self._shown(here),
+            target_present=self._shown(there),
+            against=against,
         )
 
     def lowered(self, mixture: Mixture, steps: int) -> Array:

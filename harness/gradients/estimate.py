@@ -1,4 +1,4 @@
-"""Gradients that a lab sells: every domain against every target, over all parameters, few of them in memory at once."""
+"""Gradients that a lab sells: every domain against the targets, over all parameters, few of them in memory at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixers.base import GradientEstimate, IntArray
+from mixers.base import Against, Array, GradientEstimate, IntArray
 
 TARGETS_AT_ONCE = 4
 """Target gradients held at a time. Domain gradients are formed again for each such block, so that memory does not grow
@@ -34,15 +34,19 @@ def estimate(
     *,
     parts: int,
     scales: Sequence[Tensor | None] | None,
+    against: Against = "each",
+    shares: Array | None = None,
 ) -> Estimated:
     """Inner products of the mean gradients of domains and targets.
 
     loss: (split, example indices) -> mean loss, differentiable. domains, targets: indices of the examples of each, in
-    ``train`` and in ``validation``; empty ones are absent. scales: per parameter what multiplies its products.
+    ``train`` and in ``validation``; empty ones are absent. scales: per parameter what multiplies its products. shares:
+    [n] of the targets, for ``against="mean"``; a target whose share is 0 is not worked out there.
     """
-    m, n, done = len(domains), len(targets), 0
+    m, n, done = len(domains), 1 if against == "mean" else len(targets), 0
     products, norms, target_norms = np.zeros((m, n)), np.zeros(m), np.zeros(n)
     variances = np.full(m, np.nan)
+    there = np.array([len(each) > 0 for each in targets])
 
     def gradient(split: str, indices: IntArray) -> Gradients:
         nonlocal done
@@ -50,8 +54,13 @@ def estimate(
         return list(torch.autograd.grad(loss(split, indices), list(parameters), allow_unused=True))
 
     for start in range(0, max(n, 1), TARGETS_AT_ONCE):
-        block = [j for j in range(start, min(start + TARGETS_AT_ONCE, n)) if len(targets[j])]
-        held = {j: gradient("validation", targets[j]) for j in block}
+        if against == "mean":
+            assert shares is not None
+            block = [0]
+            held = {0: _combined(gradient, len(parameters), targets, np.where(there, shares, 0.0))}
+        else:
+            block = [j for j in range(start, min(start + TARGETS_AT_ONCE, n)) if there[j]]
+            held = {j: gradient("validation", targets[j]) for j in block}
         for j in block:
             target_norms[j] = np.sqrt(_product(held[j], held[j], scales))
         for i in range(m):
@@ -70,11 +79,31 @@ def estimate(
         target_norms=target_norms,
         variances=variances,
         present=np.array([len(each) > 0 for each in domains]),
-        target_present=np.array([len(each) > 0 for each in targets]),
+        target_present=there,
+        against=against,
     )
     for array in (products, norms, target_norms, variances, made.present, made.target_present):
         array.setflags(write=False)
     return Estimated(estimate=made, examples=done)
+
+
+def _combined(
+    gradient: Callable[[str, IntArray], Gradients], parameters: int, targets: Sequence[IntArray], shares: Array
+) -> Gradients:
+    """The gradient of the targets' mean loss, weighted by [n] shares that need not sum to 1; nothing where all are 0.
+
+    Summed in place, so that beside it only the gradient of the target in turn is in memory.
+    """
+    total: Gradients = [None] * parameters
+    for target, share in zip(targets, (shares / (shares.sum() or 1.0)).tolist(), strict=True):
+        if share > 0.0:
+            for place, part in enumerate(gradient("validation", target)):
+                held = total[place]
+                if held is not None and part is not None:
+                    held.add_(part, alpha=share)
+                elif part is not None:
+                    total[place] = part * share
+    return total
 
 
 def _mean(

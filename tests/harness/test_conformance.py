@@ -128,6 +128,22 @@ def test_scripted_worlds_show_the_same_domains_in_another_order():
     assert moved.problem().domains == ("d3", "d0", "d4", "d1", "d2")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_scripted_gradients_against_the_mean_target_are_the_weighted_sum_of_those_against_each(apart):
+    order = (3, 0, 4, 1, 2)
+    world, moved = World(absent=True, apart=apart), World(absent=True, apart=apart, order=order)
+    each, mean = world.estimate(8), world.estimate(8, "mean")
+    shares = world.problem().target_shares
+    np.testing.assert_allclose(mean.alignment(shares), each.alignment(shares))
+    assert each.present.tolist() == mean.present.tolist() == [True, True, True, True, False]
+    assert not each.products[4].any()
+    assert each.norms[4] == 0.0
+    assert each.target_present.tolist() == ([True] * 3 if apart else [True, True, True, False, True])
+    theirs = moved.estimate(8, "mean")
+    np.testing.assert_allclose(theirs.products, mean.products[list(order)])
+    np.testing.assert_allclose(theirs.target_norms, mean.target_norms)
+
+
 def test_read_only_worlds_cannot_be_written_to():
     mixer = Registry().get("mixers", "rnb").cls()
     world = World(read_only=True)

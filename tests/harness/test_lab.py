@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness import proxies
+from harness.gradients.estimate import estimate
 from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import pass_flops
@@ -29,6 +30,7 @@ from mixers.base import (
     Run,
     StepLosses,
 )
+from mixers.doge import Proxy
 
 ALL = Purchases(validation_losses=9, domain_gradients=9, gradient_examples=6, probe_steps=20)
 
@@ -155,6 +157,108 @@ def test_products_can_speak_of_the_steps_that_adam_takes(open_lab):
     assert not np.allclose(raw, scaled)
 
 
+def on_the_same_examples(lab, **how):
+    """Products with each target and with their mean, the second of the very examples of the first."""
+    state = lab.state()
+    each = lab.domain_gradients(3, **how)
+    lab.load_state(state)
+    return each, lab.domain_gradients(3, against="mean", **how)
+
+
+@pytest.mark.parametrize("scaling", ["none", "adam"])
+def test_gradients_against_the_mean_target_are_the_weighted_sum_of_those_against_each(open_lab, scaling):
+    prepared, trainer, lab, _ = open_lab()
+    trainer.begin_round(0)
+    trainer.step(even(prepared.problem))
+    each, mean = on_the_same_examples(lab, parts=3, scaling=scaling)
+    shares = prepared.problem.target_shares
+    assert mean.products.shape == (4, 1)
+    np.testing.assert_allclose(mean.products[:, 0], each.products @ shares, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(mean.alignment(shares), each.alignment(shares), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(mean.alignment(np.eye(4)[0]), mean.products[:, 0], err_msg="its shares are in it")
+    np.testing.assert_array_equal(mean.norms, each.norms)
+    np.testing.assert_array_equal(mean.variances, each.variances)
+    assert mean.target_present.all()
+    assert mean.target_present.shape == (4,)
+
+
+def test_the_norm_of_the_mean_target_is_that_of_autograd(open_lab):
+    prepared, trainer, lab, _ = open_lab()
+    made = lab.domain_gradients(3, against="mean")
+    stream = open_lab()[2]._streams["validation"]
+    t = [whole_gradient(prepared, trainer, "validation", stream.take(j, 3)) for j in range(4)]
+    target = sum(p * b for p, b in zip(prepared.problem.target_shares, t, strict=True))
+    assert made.target_norms.tolist() == [pytest.approx(float(target.norm()), rel=1e-5)]
+
+
+@pytest.mark.parametrize("absent", [(1,), (0, 1, 2, 3)])
+def test_targets_without_examples_are_left_out_of_the_mean(open_lab, absent):
+    prepared, _, lab, _ = open_lab()
+    for j in absent:
+        lab._streams["validation"].sizes[j] = 0
+    each, mean = on_the_same_examples(lab)
+    shares = np.where(np.isin(np.arange(4), absent), 0.0, prepared.problem.target_shares)
+    expected = each.products @ shares / (shares.sum() or 1.0)
+    np.testing.assert_allclose(mean.products[:, 0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(mean.alignment(prepared.problem.target_shares), expected, rtol=1e-4, atol=1e-6)
+    assert mean.target_present.tolist() == [j not in absent for j in range(4)]
+    assert (mean.target_norms[0] > 0) == (len(absent) < 4)
+    assert np.all(mean.norms > 0)
+
+
+def test_a_target_that_does_not_count_is_not_worked_out(open_lab):
+    _, trainer, lab, _ = open_lab()
+    asked: list[str] = []
+
+    def loss(split, indices):
+        asked.append(split)
+        return lab._loss(split, indices)
+
+    made = estimate(
+        loss,
+        list(trainer.model.parameters()),
+        [np.arange(2)],
+        [np.array([j]) for j in range(4)],
+        parts=1,
+        scales=None,
+        against="mean",
+        shares=np.array([0.5, 0.0, 0.5, 0.0]),
+    )
+    assert asked == ["validation", "validation", "train"]
+    assert made.examples == 1 + 1 + 2
+
+
+def test_many_targets_cost_no_further_passes_over_the_domains_against_their_mean(open_lab, monkeypatch):
+    monkeypatch.setattr("harness.gradients.estimate.TARGETS_AT_ONCE", 2)
+    prepared, trainer, lab, ledger = open_lab()
+    an_example = pass_flops(prepared, trainer.model).training / prepared.recipe.batch_size
+    lab.domain_gradients(2)
+    each = ledger.flops["mixing"]
+    assert each == pytest.approx(an_example * 2 * (4 + 4 * 2))
+    lab.domain_gradients(2, against="mean")
+    assert ledger.flops["mixing"] - each == pytest.approx(an_example * 2 * (4 + 4))
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_the_price_of_gradients_is_what_they_cost(open_lab, monkeypatch, at_once):
+    monkeypatch.setattr("harness.gradients.estimate.TARGETS_AT_ONCE", at_once)
+    for against in ("each", "mean"):
+        declared = Purchases(domain_gradients=1, gradient_examples=3, gradients_against=against)
+        prepared, trainer, lab, ledger = open_lab(declared)
+        lab.domain_gradients(3, against=against)
+        flops = pass_flops(prepared, trainer.model)
+        assert proxies.price_of(prepared, declared, flops) == pytest.approx(ledger.flops["mixing"])
+
+
+def test_gradients_against_each_are_refused_where_the_mean_was_declared(open_lab):
+    *_, lab, ledger = open_lab(Purchases(domain_gradients=2, gradient_examples=3, gradients_against="mean"))
+    with pytest.raises(MixerError, match=r"set purchases\(\).gradients_against to each"):
+        lab.domain_gradients(3)
+    assert ledger.flops["mixing"] == 0.0
+    lab.domain_gradients(3, against="mean")
+    open_lab()[2].domain_gradients(3, against="mean")  # cheaper than what was declared
+
+
 # Probes
 
 
@@ -227,6 +331,33 @@ def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
     np.testing.assert_array_equal(resumed.losses, whole.losses)
     assert resumed.state == whole.state == {"seen": 7}
     assert calls == 3 + 5, "two rounds were done before, and are not done again"
+
+
+def test_a_run_whose_mixer_buys_gradients_goes_on_and_costs_no_more_than_its_price(open_lab, monkeypatch):
+    prepared, *_ = open_lab()
+    driven = Run(steps=8, mixer=Proxy(Proxy.Config(max_grad_norm=0.0, mu=1e-3)))
+    whole = proxies.obtain(prepared, driven).result
+    assert np.ptp(list(whole.state["weights"].values())) > 1e-3
+    for path in (prepared.cache / "runs").iterdir():
+        (path / "result.json").unlink()
+    monkeypatch.setattr(proxies, "CHECKPOINT_SECONDS", 0.0)
+    real, calls = Proxy.update, []
+
+    def dying(self: Proxy, seen: Observation, lab: Lab) -> Mixture | None:
+        calls.append(seen.step)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, seen, lab)
+
+    monkeypatch.setattr(Proxy, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        proxies.obtain(prepared, driven)
+    resumed = proxies.obtain(prepared, driven).result
+    assert calls == [1, 2, 3, 4, 4, 5, 6, 7]
+    assert resumed.state == whole.state
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    assert resumed.flops == pytest.approx(whole.flops)
+    assert whole.flops <= proxies.price(prepared, driven) * (1 + 1e-9)
 
 
 def test_a_run_goes_on_from_a_kept_model_and_uses_part_of_the_data(open_lab):

@@ -43,12 +43,37 @@ class GramGradients(FakeGradients):
         return np.sqrt(np.diag(self.matrix))
 
 
+def frozen(values, dtype=np.float64):
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+def against_mean(vectors, target, present=None, target_present=(True,)):
+    """What the lab sells against the mean target: domains' gradients [m, d], the target's [d]."""
+    present = np.ones(len(vectors), dtype=bool) if present is None else np.array(present, dtype=bool)
+    domains = np.where(present[:, None], np.asarray(vectors, dtype=np.float64), 0.0)
+    target = np.asarray(target, dtype=np.float64)
+    return GradientEstimate(
+        products=frozen((domains @ target)[:, None]),
+        norms=frozen(np.linalg.norm(domains, axis=1)),
+        target_norms=frozen([np.linalg.norm(target)]),
+        variances=frozen(np.full(len(domains), np.nan)),
+        present=frozen(present, bool),
+        target_present=frozen(target_present, bool),
+        against="mean",
+    )
+
+
 class FakeLab:
     """Sells validation losses that depend on nothing but the number of targets, probes that change nothing, and
-    gradients [m, d] that are given."""
+    gradients that never change.
 
-    def __init__(self, n=3, vectors=None):
-        self.n, self.vectors = n, vectors
+    vectors: [m, d] of the domains, which are the targets, too. shares: [m] of the targets.
+    """
+
+    def __init__(self, n=3, vectors=None, shares=None):
+        self.n, self.vectors, self.shares = n, vectors, shares
 
     def validation_losses(self, examples=0):
         return np.linspace(2.0, 3.0, self.n)
@@ -56,14 +81,21 @@ class FakeLab:
     def probe(self, mixture, steps):
         pass
 
-    def domain_gradients(self, examples, *, parts=1, scaling="none"):
-        return make_estimate(self.vectors @ self.vectors.T)
+    def domain_gradients(self, examples, *, parts=1, scaling="none", against="each"):
+        if against == "each":
+            return make_estimate(self.vectors @ self.vectors.T)
+        return against_mean(self.vectors, self.shares @ self.vectors, target_present=np.ones(self.n))
 
 
-def frozen(values, dtype=np.float64):
-    array = np.array(values, dtype=dtype)
-    array.setflags(write=False)
-    return array
+class GradientLab:
+    """Sells the given estimates, one a call, and remembers how they were ordered."""
+
+    def __init__(self, estimates):
+        self.estimates, self.orders = list(estimates), []
+
+    def domain_gradients(self, examples, **how):
+        self.orders.append((examples, how))
+        return self.estimates.pop(0)
 
 
 def make_problem(*, train=(0.5, 0.3, 0.2), target=(0.2, 0.3, 0.5), examples=None, domains=None, targets=None, **budget):
@@ -98,15 +130,15 @@ def make_estimate(products, *, present=True, target_present=True):
     )
 
 
-def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
+def observe(problem, *, gradients=None, losses=None, round=0, rounds=10, step=None, learning_rate=1e-3):
     counts = np.full(problem.m, 4) if gradients is None else gradients.counts
-    step = (round + 1) * problem.steps // rounds
+    step = (round + 1) * problem.steps // rounds if step is None else step
     return Observation(
         domains=problem.domains,
         step=step,
         steps=problem.steps,
         round=round,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         mixture_id=round,
         examples=frozen(counts, np.int64),
         units=frozen(counts * 100, np.int64),
@@ -117,7 +149,7 @@ def observe(problem, *, gradients=None, losses=None, round=0, rounds=10):
 
 def play(mixer, problem, vectors, rounds=3):
     """Drive a mixer through a few rounds with the signals that it declares; all weights in force, [rounds + 1, m]."""
-    lab = FakeLab(len(problem.targets), vectors)
+    lab = FakeLab(len(problem.targets), vectors, problem.target_shares)
     weights = [mixer.start(problem, lab).checked(problem.domains).weights]
     signals = {type(signal) for signal in mixer.needs().signals}
     for round in range(rounds):
