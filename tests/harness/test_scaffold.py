@@ -29,7 +29,7 @@ def test_the_skeleton_and_its_test_pass_as_they_stand(call, tmp_path, monkeypatc
     assert "harness check plugins/mine/warm_start.py" in made.output
     checked = call("check", "plugins/mine/warm_start.py")
     assert checked.exit_code == 0, checked.output
-    assert "warm_start (file plugins/mine/warm_start.py): 12 of 12 checks passed" in checked.output
+    assert "warm_start (file plugins/mine/warm_start.py): 13 of 13 checks passed" in checked.output
     monkeypatch.syspath_prepend(tmp_path / "plugins" / "mine")
     test = importlib.import_module("test_warm_start")
     functions = [value for name, value in vars(test).items() if name.startswith("test_")]
