@@ -43,11 +43,19 @@ def end_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and not _is_zombie(parent):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and nobody has fetched its end, as in containers whose first process never does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 def read_heartbeat(path: Path) -> float:

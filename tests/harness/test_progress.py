@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from harness.heartbeat import Heartbeat
+from harness.heartbeat import Heartbeat, _is_zombie
 from harness.progress import GridProgress, duration
 from harness.store import RunFolder
 
@@ -39,3 +44,16 @@ def test_slow_and_fast_tasks_are_estimated_apart(toy_specs, tmp_path):
 
 def test_durations_read_well():
     assert [duration(s) for s in (45, 600, 4800, 6000)] == ["45 s", "10 min", "80 min", "1 h 40 min"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_parent_that_ended_and_was_not_fetched_counts_as_gone():
+    """In a container whose first process never fetches ends, the parent's number stays in use."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 30
+    while not _is_zombie(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _is_zombie(child.pid)
+    assert not _is_zombie(os.getpid())
+    child.wait()
+    assert not _is_zombie(child.pid)
