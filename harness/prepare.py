@@ -12,6 +12,7 @@ from torch import nn
 
 from harness.errors import UserError
 from harness.experiment import build_config
+from harness.kept import kept_model
 from harness.ledger import Ledger
 from harness.orders import INLINE, OrderPolicy
 from harness.partitions import partition_of, target_shares
@@ -62,8 +63,6 @@ class Prepared:
 
     def reference(self, signals: tuple[Signal, ...]) -> nn.Module | None:
         """The model whose losses on every batch the mixer declared, if it did."""
-        from harness.proxies import kept_model
-
         for signal in signals:
             if isinstance(signal, StepLosses) and signal.reference is not None:
                 return kept_model(self, signal.reference)

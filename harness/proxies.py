@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from harness import PROTOCOL
 from harness.experiment import plain
 from harness.flops import PassFlops
+from harness.kept import folder_of, weights_of
 from harness.ledger import Ledger
 from harness.mixing import MixedTraining, pass_flops
 from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed
-from harness.store import load_weights, read_json, save_checkpoint, write_json
+from harness.store import read_json, save_checkpoint, write_json
 from mixers.base import (
     Checkpoint,
     DomainGradients,
@@ -75,7 +75,7 @@ class Fixed(Mixer):
 def obtain(prepared: Prepared, run: Run) -> Made:
     """The result of an order: from the cache, or made here and now. Raises :class:`MixerError` for a bad order."""
     child = child_of(prepared, run)
-    folder = _folder(prepared, key_of(child, run))
+    folder = folder_of(prepared, key_of(child, run))
     stored = folder / "result.json"
     if stored.exists():
         data = read_json(stored)
@@ -111,7 +111,7 @@ def obtain(prepared: Prepared, run: Run) -> Made:
 def missing(prepared: Prepared, runs: Sequence[Run]) -> dict[str, Run]:
     """Key -> order, of the orders that no cache answers; equal ones stand once."""
     keys = {key_of(child_of(prepared, run), run): run for run in runs}
-    return {key: run for key, run in keys.items() if not (_folder(prepared, key) / "result.json").exists()}
+    return {key: run for key, run in keys.items() if not (folder_of(prepared, key) / "result.json").exists()}
 
 
 def child_of(prepared: Prepared, run: Run) -> Prepared:
@@ -131,7 +131,7 @@ def child_of(prepared: Prepared, run: Run) -> Prepared:
         ledger=Ledger(),
         seed=seed,
         orders=INLINE,
-        start=None if run.start is None else _weights(prepared, run.start),
+        start=None if run.start is None else weights_of(prepared, run.start),
     )
 
 
@@ -238,26 +238,6 @@ def _validated(prepared: Prepared, examples: int) -> int:
 
 def _batch(prepared: Prepared) -> int:
     return prepared.recipe.batch_size
-
-
-def _folder(prepared: Prepared, key: str) -> Path:
-    return prepared.cache / "runs" / key
-
-
-def _weights(prepared: Prepared, kept: Checkpoint) -> Path:
-    path = _folder(prepared, kept.key) / "model.pt"
-    if not path.exists():
-        raise MixerError("a run's model is no longer in the cache; order that run again with keep=True")
-    return path
-
-
-def kept_model(prepared: Prepared, kept: Checkpoint) -> nn.Module:
-    """The model of a run that kept it, at its own size."""
-    path = _weights(prepared, kept)
-    size = float(read_json(path.with_name("result.json"))["size"])
-    model = prepared.main_task.scaled(size).build_model(0)
-    model.load_state_dict(load_weights(path))
-    return model
 
 
 def _result(data: dict[str, Any], key: str, run: Run) -> RunResult:

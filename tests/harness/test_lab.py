@@ -12,6 +12,7 @@ import torch
 
 from harness import proxies
 from harness.gradients.estimate import estimate
+from harness.kept import kept_model
 from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import pass_flops
@@ -461,7 +462,7 @@ def test_loss_weights_can_follow_from_the_batch(open_lab):
     (batch,) = child.mixer.batches  # type: ignore[attr-defined]
     assert batch.losses.shape == batch.mask.shape == batch.reference.shape
     assert batch.examples.sum() == prepared.recipe.batch_size
-    kept = proxies.kept_model(child, reference)
+    kept = kept_model(child, reference)
     drawn, _ = child.trainer(()).sampler.draw(mixture.weights, 0, prepared.recipe.batch_size)
     tokens = prepared.task.batch(prepared.corpus, "train", drawn)
     with torch.no_grad():
