@@ -51,15 +51,21 @@ def fitted(prepared: Prepared) -> tuple[Prepared, Reserve | None]:
         bought = price_of(run, run.mixer.purchases(run.problem), flops)
         return main_steps * flops.training + bought + signals.of(run)
 
-    if spent(1) > total:
-        raise MixerError(
-            f"{prepared.mixer.name}: what it declares to buy costs {100 * (spent(1) / total):.0f} % of the total "
-            "budget before its main run begins; make its purchases smaller, or use --budget-rule main"
-        )
+    def fits(main_steps: int) -> bool:
+        try:
+            return spent(main_steps) <= total * (1 + 1e-12)
+        except MixerError:  # too short for this mixer, whose own words come below if nothing longer fits
+            return True
+
     low, high = 1, steps
     while low < high:  # the most steps that fit
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if spent(middle) <= total * (1 + 1e-12) else (low, middle - 1)
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    if (needed := spent(low)) > total * (1 + 1e-12):
+        raise MixerError(
+            f"{prepared.mixer.name}: what it declares to buy costs {100 * needed / total:.0f} % of the total "
+            "budget with a main run of one step; make its purchases smaller, or use --budget-rule main"
+        )
     return _shortened(prepared, low), Reserve(total=total, main=low * flops.training, steps=low)
 
 

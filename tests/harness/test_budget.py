@@ -54,7 +54,17 @@ def test_a_mixer_that_buys_nothing_has_the_same_run_under_both_rules(run_toy):
 def test_purchases_beyond_the_budget_are_a_row_that_says_so(run_toy):
     row = run_toy(mixers="skill_it", budget_rule="total", steps="2")
     assert row["status"] == "failed"
-    assert "of the total budget before its main run begins" in row["reason"]
+    assert "of the total budget with a main run of one step" in row["reason"]
+
+
+def test_a_mixer_that_refuses_short_runs_gets_the_longest_that_fits(run_toy):
+    """aioli probes every domain, and says in one line that a run of a few steps has no room for that."""
+    row = run_toy(mixers="aioli[validation_examples=1]", **TOTAL)
+    assert row["status"] == "ok", row["reason"]
+    assert 4 < row["budget"]["steps"] < 60
+    row = run_toy(mixers="aioli", budget_rule="total", steps="4")
+    assert row["status"] == "failed"
+    assert "one sweep over 4 domains takes 4 steps" in row["reason"]
 
 
 def test_the_rule_is_part_of_the_identity_and_comes_back_from_a_row(toy_specs):
