@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from harness.inline import split_list
 from harness.leaderboard import notes, tables
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
@@ -22,7 +24,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Below this many per cent the axis is linear, so that zero has a place.
 LINEAR = 0.01
-_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "relpos": (0.0, 0.5), "shrinkA": 0, "shrinkB": 3}
+LONGEST = 26  # characters of a label beside a point
+_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
 
 
 def quality_picture(group: Group) -> Picture | None:
@@ -30,10 +33,12 @@ def quality_picture(group: Group) -> Picture | None:
     result = standing(group)
     if result is None:
         return None
+    names = short_names([line.cell[1] for line in result.lines])
     points = [
         {
             "partition": line.cell[0],
             "mixer": line.cell[1],
+            "name": names[line.cell[1]],
             "x": 100 * line.price.total,
             "y": line.score.mean,
             "half": line.score.half,
@@ -50,6 +55,27 @@ def quality_picture(group: Group) -> Picture | None:
         "points": points,
     }
     return Picture(data=data, draw=draw_quality)
+
+
+def short_names(labels: Sequence[str]) -> dict[str, str]:
+    """What stands beside a point: the mixer's name with the parameters that tell it from others of that name, cut."""
+    parts = {label: _parts(label) for label in labels}
+    named: dict[str, list[set[str]]] = {}
+    for name, parameters in parts.values():
+        named.setdefault(name, []).append(set(parameters))
+    shown = {}
+    for label, (name, parameters) in parts.items():
+        telling = [each for each in parameters if each not in set.intersection(*named[name])]
+        text = f"{name}[{','.join(telling)}]" if telling else name
+        shown[label] = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return shown
+
+
+def _parts(label: str) -> tuple[str, list[str]]:
+    """``rnb[lam=3]`` -> the name and its parameters as written; what follows a bracket belongs to the name."""
+    name, _, rest = label.partition("[")
+    body, bracket, tail = rest.rpartition("]")
+    return name + tail, split_list(body) if bracket else []
 
 
 def draw_quality(data: dict[str, Any]) -> Figure:
@@ -119,26 +145,30 @@ def _label(axes: Axes, points: list[dict[str, Any]], partitions: list[str]) -> N
     marker = 8 * pixel
     placed = [(float(x) - marker / 2, float(y), marker, marker) for x, y in spots]
     low, high = axes.get_window_extent(renderer).intervaly
+    right = axes.get_window_extent(renderer).x1
     for point in sorted(points, key=lambda p: (p["x"], p["y"])):
         x, y = axes.transData.transform((point["x"], point["y"]))
         colour = COLOURS[partitions.index(point["partition"]) % len(COLOURS)]
-        text = Text(0, 0, point["mixer"], fontsize=8)
+        text = Text(0, 0, point["name"], fontsize=8)
         text.set_figure(figure)
         box = text.get_window_extent(renderer)
         width, height = box.width + 4 * pixel, box.height + 1 * pixel
-        spot = _free_spot(x + 9 * pixel, y, width, height, placed, (low, high))
+        leftwards = x + 9 * pixel + width > right
+        first = x - 9 * pixel - width if leftwards else x + 9 * pixel
+        side = -1 if leftwards else 1
+        spot = _free_spot(first, y, width, height, placed, (low, high), right, side)
         placed.append((*spot, width, height))
         offset = ((spot[0] - x) / pixel, (spot[1] - y) / pixel)
-        moved = abs(offset[1]) > 3 or offset[0] > 10
+        moved = abs(offset[1]) > 3 or abs(spot[0] - first) > 1
         axes.annotate(
-            point["mixer"],
+            point["name"],
             (point["x"], point["y"]),
             xytext=offset,
             textcoords="offset points",
             va="center",
             fontsize=8,
             color=colour,
-            arrowprops=_LEADER | {"color": colour} if moved else None,
+            arrowprops=_LEADER | {"color": colour, "relpos": (float(leftwards), 0.5)} if moved else None,
         )
 
 
@@ -149,10 +179,17 @@ def _free_spot(
     height: float,
     placed: list[tuple[float, float, float, float]],
     limits: tuple[float, float],
+    right: float,
+    side: int,
 ) -> tuple[float, float]:
-    """The place nearest to (x, y) where a box overlaps none of those placed: up and down first, then to the right."""
-    for column in range(6):
-        left = x + column * 70
+    """The place nearest to (x, y) where a box overlaps none of those placed: up and down first, then to the side.
+
+    right: where the picture ends. side: 1 goes on to the right, -1 to the left.
+    """
+    for column in range(12):
+        left = x + side * column * 35
+        if left + width > right:
+            break
         for step in range(25):
             for sign in (1, -1):
                 centre = y + sign * step * height / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.leaderboard import RowsError, compare, terminal_table, wording
+from harness.leaderboard.figures import LONGEST, short_names
 from harness.leaderboard.groups import split
 from harness.leaderboard.standings import standing
 from harness.leaderboard.tables import group_markdown, leaderboard_csv
@@ -212,3 +213,23 @@ def test_tables_of_one_task_and_preset_say_what_sets_them_apart():
         "## text at nano (domain=source)",
         "## text at nano (domain=task)",
     ]
+
+
+def test_names_in_a_picture_say_what_tells_rows_apart():
+    labels = [
+        "rnb",
+        "rnb[lam=3,layers=0]",
+        "doremi[proxy_share=0.5,smoothing=0.1]",
+        "doremi[proxy_share=0.5]",
+        "ado[every=5]",
+    ]
+    assert short_names(labels) == {
+        "rnb": "rnb",
+        "rnb[lam=3,layers=0]": "rnb[lam=3,layers=0]",
+        "doremi[proxy_share=0.5,smoothing=0.1]": "doremi[smoothing=0.1]",
+        "doremi[proxy_share=0.5]": "doremi",
+        "ado[every=5]": "ado",
+    }
+    long = [f"m[a=1,bases=[{{x: {i}}}, {{y: 1}}],with_a_long_name={i}]" for i in range(2)]
+    assert all(len(name) == LONGEST and name.endswith("…") for name in short_names(long).values())
+    assert short_names(["m #1a2b", "m #3c4d"]) == {"m #1a2b": "m #1a2b", "m #3c4d": "m #3c4d"}
