@@ -136,6 +136,7 @@ class PaidLab:
             made = obtain(self._prepared, run)
             self._ledger.charge("mixing", flops=made.result.flops, what=RUNS)
             self._ledger.made_elsewhere += made.seconds if made.cached else 0.0
+            self._ledger.reused += made.cached
             results.append(made.result)
         return results
 

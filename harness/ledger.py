@@ -23,6 +23,7 @@ class Ledger:
         self.seconds: dict[str, float] = dict.fromkeys(ACCOUNTS, 0.0)
         self.purchases: dict[str, dict[str, float]] = {}
         self.made_elsewhere = 0.0  # seconds of runs that a cache answered: what the trial would have waited
+        self.reused = 0  # how many runs those are; each is billed in full
 
     def charge(
         self, account: Account, *, flops: float = 0.0, seconds: float = 0.0, what: str = "", calls: int = 1

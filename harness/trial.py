@@ -172,6 +172,7 @@ class Trial:
             "regroup_seconds": ledger.seconds["regrouping"],
             "embedding_seconds": ledger.seconds["embedding"],
             "eval_seconds": ledger.seconds["evaluation"],
+            **({"reused_runs": ledger.reused} if ledger.reused else {}),
         }
         return row
 

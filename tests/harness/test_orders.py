@@ -49,6 +49,7 @@ def test_a_trial_that_delegates_names_its_runs_and_each_errand_makes_one(attempt
         assert made(tmp_path) == set(keys[:count])
     row = attempt(OrderPolicy(delegate=True))
     assert row["status"] == "ok"
+    assert row["measured"]["reused_runs"] == 4, "the row says that they were not made in it; it pays for them"
     assert made(tmp_path) == set(keys)
     for file in (tmp_path / "cache" / "runs").glob("*/result.json"):
         file.unlink()
