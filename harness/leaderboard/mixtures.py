@@ -69,7 +69,9 @@ def _block(group: Group, partition: str) -> dict[str, Any] | None:
         shown = weights[:, order]
         if len(order) < len(names):
             shown = np.column_stack([shown, 1 - shown.sum(1)])
-        panels.append({"mixer": mixer, "steps": steps, "weights": np.clip(shown, 0, 1).tolist()})
+        panel = {"mixer": mixer, "steps": steps, "weights": np.clip(shown, 0, 1).tolist()}
+        ends = [row["budget"]["steps"] for row in cells[mixer] if "budget" in row]
+        panels.append(panel | ({"end": max(ends)} if ends else {}))
     seeds = sorted({row["spec"]["seed"] for rows in cells.values() for row in rows})
     return {
         "partition": partition,
@@ -129,7 +131,7 @@ def _draw_block(figure: Figure, block: dict[str, Any], steps: int, columns: int,
         row, column = divmod(i, columns)
         left, bottom = 0.62 + 1.75 * column, top - 0.42 - 1.2 - 1.75 * row
         axes = figure.add_axes((left / width, bottom / height, 1.5 / width, 1.2 / height))
-        edges = [*panel["steps"], steps]
+        edges = [*panel["steps"], panel.get("end", steps)]
         weights = np.asarray(panel["weights"])
         axes.stackplot(edges, np.vstack([weights, weights[-1:]]).T, step="post", colors=colours, linewidth=0)
         _dress(axes, panel["mixer"], steps, first=column == 0)
