@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from harness.inline import split_list
-from harness.leaderboard import notes, tables
+from harness.leaderboard import notes, tables, wording
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
 from harness.leaderboard.standings import BASELINES, standing
@@ -24,7 +22,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Below this many per cent the axis is linear, so that zero has a place.
 LINEAR = 0.01
-LONGEST = 26  # characters of a label beside a point
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
 
 
@@ -33,7 +30,7 @@ def quality_picture(group: Group) -> Picture | None:
     result = standing(group)
     if result is None:
         return None
-    names = short_names([line.cell[1] for line in result.lines])
+    names = wording.short_names([line.cell[1] for line in result.lines])
     points = [
         {
             "partition": line.cell[0],
@@ -55,27 +52,6 @@ def quality_picture(group: Group) -> Picture | None:
         "points": points,
     }
     return Picture(data=data, draw=draw_quality)
-
-
-def short_names(labels: Sequence[str]) -> dict[str, str]:
-    """What stands beside a point: the mixer's name with the parameters that tell it from others of that name, cut."""
-    parts = {label: _parts(label) for label in labels}
-    named: dict[str, list[set[str]]] = {}
-    for name, parameters in parts.values():
-        named.setdefault(name, []).append(set(parameters))
-    shown = {}
-    for label, (name, parameters) in parts.items():
-        telling = [each for each in parameters if each not in set.intersection(*named[name])]
-        text = f"{name}[{','.join(telling)}]" if telling else name
-        shown[label] = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    return shown
-
-
-def _parts(label: str) -> tuple[str, list[str]]:
-    """``rnb[lam=3]`` -> the name and its parameters as written; what follows a bracket belongs to the name."""
-    name, _, rest = label.partition("[")
-    body, bracket, tail = rest.rpartition("]")
-    return name + tail, split_list(body) if bracket else []
 
 
 def draw_quality(data: dict[str, Any]) -> Figure:

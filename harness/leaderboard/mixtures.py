@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.leaderboard import tables
+from harness.leaderboard import tables, wording
 from harness.leaderboard.figures import INK, MUTED
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
@@ -65,11 +65,12 @@ def _block(group: Group, partition: str) -> dict[str, Any] | None:
     tracks = {mixer: _track(rows) for mixer, rows in cells.items()}
     order = _largest([weights for _, weights in tracks.values()], len(names))
     panels = []
+    titles = wording.short_names(list(tracks))
     for mixer, (steps, weights) in tracks.items():
         shown = weights[:, order]
         if len(order) < len(names):
             shown = np.column_stack([shown, 1 - shown.sum(1)])
-        panel = {"mixer": mixer, "steps": steps, "weights": np.clip(shown, 0, 1).tolist()}
+        panel = {"mixer": titles[mixer], "steps": steps, "weights": np.clip(shown, 0, 1).tolist()}
         ends = [row["budget"]["steps"] for row in cells[mixer] if "budget" in row]
         panels.append(panel | ({"end": max(ends)} if ends else {}))
     seeds = sorted({row["spec"]["seed"] for rows in cells.values() for row in rows})

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from harness import stats
+from harness.inline import split_list
 
 DASH = "—"
+LONGEST = 26  # characters of a mixer in a picture
 
 
 def digits(values: Iterable[float]) -> int:
@@ -89,3 +91,24 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequ
     """The same for a terminal."""
     align = ["left" if name in left else "right" for name in header]
     return tabulate(rows, headers=list(header), tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def short_names(labels: Sequence[str]) -> dict[str, str]:
+    """What stands beside a point: the mixer's name with the parameters that tell it from others of that name, cut."""
+    parts = {label: _parts(label) for label in labels}
+    named: dict[str, list[set[str]]] = {}
+    for name, parameters in parts.values():
+        named.setdefault(name, []).append(set(parameters))
+    shown = {}
+    for label, (name, parameters) in parts.items():
+        telling = [each for each in parameters if each not in set.intersection(*named[name])]
+        text = f"{name}[{','.join(telling)}]" if telling else name
+        shown[label] = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return shown
+
+
+def _parts(label: str) -> tuple[str, list[str]]:
+    """``rnb[lam=3]`` -> the name and its parameters as written; what follows a bracket belongs to the name."""
+    name, _, rest = label.partition("[")
+    body, bracket, tail = rest.rpartition("]")
+    return name + tail, split_list(body) if bracket else []

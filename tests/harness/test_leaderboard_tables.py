@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.leaderboard import RowsError, compare, terminal_table, wording
-from harness.leaderboard.figures import LONGEST, short_names
 from harness.leaderboard.groups import split
 from harness.leaderboard.standings import standing
 from harness.leaderboard.tables import group_markdown, leaderboard_csv
+from harness.leaderboard.wording import LONGEST, short_names
 from tests.harness import rows_factory as factory
 
 UNIFORM = [2.00, 2.02, 2.04]
