@@ -103,8 +103,8 @@ def table_of(
         for what, ours, first in (("domains", entry.shares, domains), ("losses", entry.losses, targets)):
             if differing := sorted(set(ours) ^ set(first)):
                 raise TaskError(
-                    f"{entry.where}: its {what} differ from those of {entries[0].where} in {differing[0]!r}; files of one "
-                    "table name the same ones"
+                    f"{entry.where}: its {what} differ from those of {entries[0].where} in {differing[0]!r}; files of "
+                    "one table name the same ones"
                 )
     shares = np.array([[entry.shares[name] for name in domains] for entry in entries], dtype=np.float64)
     sums = shares.sum(axis=1)
@@ -155,7 +155,7 @@ def _sizes(
         if count <= 0 and len(names) > 1:
             raise TaskError(f"size {name!r} says no number of parameters; give it as parameters={{{name}: 1e6, ...}}")
         own = tokens.get(name, 0.0) if isinstance(tokens, Mapping) else tokens
-        found.append(Size(name=name, parameters=count, tokens=known.get(name, 0.0) if not own else own))
+        found.append(Size(name=name, parameters=count, tokens=own if own else known.get(name, 0.0)))
     return tuple(sorted(found, key=lambda size: (size.parameters, size.name)))
 
 
@@ -170,7 +170,9 @@ def _costs(entries: Sequence[Entry], sizes: Sequence[Size], size: IntArray) -> t
     if all(one.parameters and one.tokens for one in sizes):
         return np.array([6 * sizes[i].parameters * sizes[i].tokens for i in size]), "6 N D"
     if all(one.parameters for one in sizes):
-        return np.array([6 * sizes[i].parameters for i in size]), "6 N: tokens are not known, runs count as equally long"
+        return np.array(
+            [6 * sizes[i].parameters for i in size]
+        ), "6 N: tokens are not known, runs count as equally long"
     return np.ones(len(entries)), "runs counted: neither parameters nor tokens are known"
 
 
