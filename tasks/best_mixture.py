@@ -37,10 +37,9 @@ def best_mixture(outcomes: Outcomes) -> Best:
     smaller moves. A mixer may find a slightly better one, whose regret is then below zero. Cached by content.
     """
     counted = np.flatnonzero(outcomes.target_shares > 0).tolist()
-    key = content_key(
-        "best", FORMAT, sklearn.__version__, outcomes.fingerprint, outcomes.surrogate.name, outcomes.table.sizes[outcomes.main].name,
-        outcomes.target_shares.tolist(), outcomes.train_shares.tolist(),
-    )  # fmt: skip
+    versions = [FORMAT, sklearn.__version__, outcomes.surrogate.name, outcomes.fingerprint]
+    shares = [outcomes.target_shares.tolist(), outcomes.train_shares.tolist()]
+    key = content_key("best", *versions, outcomes.table.sizes[outcomes.main].name, *shares)
     path = outcomes.cache / "tables" / f"{key}.npz"
     stored = load_arrays(path)
     if stored is None:
