@@ -1,4 +1,4 @@
-"""Readers of published tables: RegMix's files, those of the mixing laws, plain CSV; and what is wrong with broken ones."""
+"""Readers of published tables: RegMix's files, those of the mixing laws, plain CSV; what is said of broken ones."""
 
 from __future__ import annotations
 
