@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from tasks.outcomes import Best as Best
+from tasks.outcomes import Outcomes as Outcomes
+from tasks.outcomes import Size as Size
+from tasks.outcomes import Support as Support
 from tasks.requirement import Requirement as Requirement
-
-if TYPE_CHECKING:
-    from tasks.outcomes import Outcomes
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

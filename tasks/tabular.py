@@ -9,8 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.base import Metric, Preset, Requirement, TabularTask, TaskError
-from tasks.best_mixture import best_mixture
-from tasks.outcomes import Outcomes
+from tasks.fitted_table import FittedTable
 from tasks.shares import target_shares
 from tasks.sources.tables import Table
 from tasks.surrogates.base import Surrogate
@@ -47,29 +46,28 @@ class Tabular(TabularTask):
         remedy = f"{there}name RegMix's folder data/ or a CSV file, as in tabular[path=DIR] (docs/tasks.md)"
         return (Requirement(what="a table of runs", found=found, remedy=remedy),)
 
-    def load(self) -> Outcomes:
+    def load(self) -> FittedTable:
         """Read the table, fit the surrogate at each of its sizes, find its best mixture: seconds the first time."""
         config = self.config
         if not config.path:
             raise TaskError("no table is named; give one as tabular[path=DIR] or tabular[path=FILE.csv]")
         table = read_table(config)
-        main = _index(table, config.size)
         mean = table.mixtures.mean(axis=0)
         every = np.full(len(table.targets), 1.0 / len(table.targets))
         try:
             natural = target_shares(config.natural or None, table.domains, mean / mean.sum())
         except TaskError as error:
             raise TaskError(f"natural={{...}}: {str(error).replace('target', 'natural')}") from None
-        outcomes = Outcomes(
+        outcomes = FittedTable(
             table,
             SURROGATES[config.surrogate](),
-            main=main,
+            judged=_index(table, config.size),
             cache=self.cache,
             train_shares=natural,
             target_shares=target_shares(config.target or None, table.targets, every),
             available=config.available,
         )
-        best_mixture(outcomes)  # into the cache, so that not every trial searches
+        outcomes.best()  # into the cache, so that not every trial searches
         return outcomes
 
 

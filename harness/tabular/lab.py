@@ -21,8 +21,7 @@ from mixers.base import (
     RunResult,
     Scaling,
 )
-from tasks.base import TaskError
-from tasks.outcomes import Outcomes
+from tasks.base import Outcomes, TaskError
 
 
 def refuse(what: str) -> NoReturn:
@@ -67,7 +66,7 @@ class TableLab:
 
     def price(self, run: Run) -> float:
         """FLOPs of an order; :class:`MixerError` where no table can answer it."""
-        return self._outcomes.table.cost(self._size(run))
+        return self._outcomes.cost(self._size(run))
 
     def _size(self, run: Run) -> int:
         """Index of the order's size, once it is clear that the table can answer it."""
@@ -97,9 +96,9 @@ class TableLab:
         weights = run.mixture.checked(self._problem.domains).weights
         losses = self._outcomes.run(size, weights, derive_seed(self._seed, "run", run.seed))
         losses.setflags(write=False)
-        cost = self._outcomes.table.cost(size)
+        cost = self._outcomes.cost(size)
         self._ledger.charge("mixing", flops=cost, what=RUNS)
-        line = self.replayed.setdefault(self._outcomes.table.sizes[size].name, {"runs": 0, "outside_support": 0})
+        line = self.replayed.setdefault(self._outcomes.sizes[size].name, {"runs": 0, "outside_support": 0})
         line["runs"] += 1
         line["outside_support"] += self._outcomes.support(size, weights).outside
         return RunResult(steps=(run.steps,), losses=losses[None], flops=cost)

@@ -18,9 +18,7 @@ from harness.spec import TrialSpec
 from harness.tabular.lab import TableLab, refuse_online
 from mixers.base import Array, Mixture, Problem
 from mixers.simplex import entropy
-from tasks.base import Metric, TabularTask, TaskError
-from tasks.best_mixture import Best, best_mixture, score_of
-from tasks.outcomes import Outcomes
+from tasks.base import Best, Metric, Outcomes, TabularTask, TaskError
 
 
 def is_tabular(spec: TrialSpec, registry: Registry) -> bool:
@@ -49,14 +47,14 @@ def replay(
     if mixture.loss_weights is not None:
         raise TaskError("a table replays runs without loss weights; use a mixer that sets none, or a task that trains")
     with ledger.clock("evaluation"):
-        losses, best = outcomes.losses(outcomes.main, mixture.weights[None])[0], best_mixture(outcomes)
-    size = outcomes.table.sizes[outcomes.main]
-    ledger.charge("training", flops=outcomes.table.cost(outcomes.main))
+        losses, best = outcomes.losses(mixture.weights), outcomes.best()
+    size = outcomes.sizes[outcomes.judged]
+    ledger.charge("training", flops=outcomes.cost(outcomes.judged))
     units = size.tokens or 1.0
     row = empty_row(spec, "ok", "")
     row |= {
         "fingerprint": outcomes.fingerprint,
-        "data": outcomes.provenance() | {"name": Path(str(spec.task.config.get("path", ""))).resolve().name},
+        "data": {**outcomes.provenance(), "name": Path(str(spec.task.config.get("path", ""))).resolve().name},
         "domains": _domains(outcomes, problem),
         "mixer_report": mixer.report(),
         "metrics": _metrics(task.metrics, outcomes, losses, best),
@@ -109,14 +107,14 @@ def _refuse_rules(spec: TrialSpec) -> None:
 
 def problem_of(outcomes: Outcomes, spec: TrialSpec) -> Problem:
     """What a mixer may know. Steps, batch size and examples are nominal: a table knows mixtures and losses."""
-    table, recipe = outcomes.table, spec.recipe
+    recipe = spec.recipe
     whole = outcomes.available * recipe["steps"] * recipe["batch_size"]
     examples = np.maximum(np.round(whole * outcomes.train_shares), 1).astype(np.int64)
-    size = table.sizes[outcomes.main]
+    size = outcomes.sizes[outcomes.judged]
     each = max(1.0, size.tokens / (recipe["steps"] * recipe["batch_size"]))
     return Problem(
-        domains=table.domains,
-        targets=table.targets,
+        domains=outcomes.domains,
+        targets=outcomes.targets,
         train_shares=read_only(outcomes.train_shares.copy()),
         target_shares=read_only(outcomes.target_shares.copy()),
         examples=read_only(examples),
@@ -153,13 +151,11 @@ def _metrics(metrics: tuple[Metric, ...], outcomes: Outcomes, losses: Array, bes
             "unit": metric.unit,
             "higher_is_better": metric.higher_is_better,
             "primary": metric.primary,
-            "target": score_of(outcomes, by_target),
+            "target": outcomes.score(by_target),
             "macro": float(by_target[known].mean()),
             "worst": float(by_target[worst]),
-            "worst_domain": outcomes.table.targets[worst],
-            "by_domain": {
-                n: float(v) for n, v in zip(outcomes.table.targets, by_target, strict=True) if np.isfinite(v)
-            },
+            "worst_domain": outcomes.targets[worst],
+            "by_domain": {n: float(v) for n, v in zip(outcomes.targets, by_target, strict=True) if np.isfinite(v)},
         }
     return made
 
@@ -177,5 +173,5 @@ def _mixture(mixture: Mixture) -> dict[str, Any]:
 
 def _support(outcomes: Outcomes, mixture: Array) -> dict[str, Any]:
     """How far a mixture is from the judged size's rows."""
-    found = outcomes.support(outcomes.main, mixture)
+    found = outcomes.support(outcomes.judged, mixture)
     return {"outside": found.outside, "distance": found.distance, "limit": found.limit, "nearest": found.run}

@@ -12,22 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.base import FloatArray, IntArray, TaskError
+from tasks.base import FloatArray, IntArray, Size, TaskError
 from tasks.cache import content_key
 
 ROUNDING = 0.005  # sums of proportions that were rounded to three digits
 LOOSE = 0.02  # how far a sum may be from one
 _COUNT = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmbt]?)$", re.IGNORECASE)
 _POWERS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """A size of model that runs were made at. parameters, tokens (of one run): 0 where they are not known."""
-
-    name: str
-    parameters: float
-    tokens: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,10 @@ from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor
 
-from tasks import outcomes as module
+from tasks import fitted_table as module
 from tasks.base import TaskError
-from tasks.best_mixture import best_mixture
 from tasks.cache import load_arrays, save_arrays
-from tasks.outcomes import Outcomes
+from tasks.fitted_table import FittedTable
 from tasks.sources import regmix_tables
 from tasks.surrogates.gaussian_process import GaussianProcess
 from tasks.surrogates.trees import Trees
@@ -30,7 +29,7 @@ EVEN = np.full(3, 1 / 3)
 def load(tmp_path: Path):
     """Outcomes of a table that the test writes: 80 runs of 10m and 60 of 1m unless it says otherwise."""
 
-    def make(path: Path | None = None, cache: str = "cache", **settings: Any) -> Outcomes:
+    def make(path: Path | None = None, cache: str = "cache", **settings: Any) -> FittedTable:
         path = path or write_csv(tmp_path / "t.csv", {"1m": 60, "10m": 80}, noise=0.01)
         preset = Tabular.presets["demo"]
         return Tabular(Tabular.configure(preset, {"path": str(path), **settings}), preset, tmp_path / cache).load()
@@ -93,9 +92,9 @@ def test_left_out_residuals_of_the_process_are_those_of_leaving_out():
 
 def test_the_judged_loss_has_no_noise_and_a_bought_one_has_the_left_out_errors(load):
     outcomes = load()
-    size = outcomes.main
+    size = outcomes.judged
     assert outcomes.table.sizes[size].name == "10m"
-    mean = outcomes.losses(size, EVEN[None])[0]
+    mean = outcomes.mean(size, EVEN[None])[0]
     np.testing.assert_allclose(mean, truth(EVEN[None])[0], atol=0.02)
     drawn = np.array([outcomes.run(size, EVEN, seed) for seed in range(400)]) - mean
     residuals = outcomes.fits[size].residuals
@@ -112,7 +111,7 @@ def test_noise_follows_from_seed_size_and_mixture(load):
     np.testing.assert_array_equal(outcomes.run(1, EVEN, 3), load(cache="another").run(1, EVEN, 3))
 
     def noise(size: int, mixture: np.ndarray, seed: int) -> list[float]:
-        return (outcomes.run(size, mixture, seed) - outcomes.losses(size, mixture[None])[0]).tolist()
+        return (outcomes.run(size, mixture, seed) - outcomes.mean(size, mixture[None])[0]).tolist()
 
     draws = [noise(1, EVEN, 3), noise(1, EVEN, 4), noise(1, other, 3), noise(0, EVEN, 3)]
     assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
@@ -147,7 +146,7 @@ def test_sizes_are_found_by_their_share_of_the_parameters(load):
     assert [outcomes.size_of(share) for share in (1.0, 0.3, 0.1, 0.05, 4.0)] == [1, 0, 0, 0, 1]
     with pytest.raises(TaskError, match=r"no runs of about 0\.02 .*; order one of 0\.1 \(1m\), 1 \(10m\)"):
         outcomes.size_of(0.02)
-    assert load(size="1m").table.sizes[load(size="1m").main].name == "1m"
+    assert load(size="1m").table.sizes[load(size="1m").judged].name == "1m"
     with pytest.raises(TaskError, match="size=2m is none of the table's: 1m, 10m"):
         load(size="2m")
 
@@ -155,23 +154,32 @@ def test_sizes_are_found_by_their_share_of_the_parameters(load):
 def test_the_best_mixture_is_found(load):
     target = {"prose": 0.3, "exams": 0.7}
     outcomes = load(target=target)
-    best = best_mixture(outcomes)
+    best = outcomes.best()
     grid = np.array([[a, b, 1 - a - b] for a in np.linspace(0, 1, 101) for b in np.linspace(0, 1 - a, 101)])
     scores = truth(grid) @ [0.3, 0.7]
     true_best = grid[scores.argmin()]
     assert float(truth(best.mixture[None])[0] @ [0.3, 0.7]) < scores.min() + 0.02
     assert 0.5 * np.abs(best.mixture - true_best).sum() < 0.1
     assert best.score == pytest.approx(float(best.losses @ [0.3, 0.7]))
-    sample = outcomes.losses(outcomes.main, mixtures_of(3000, seed=5)) @ [0.3, 0.7]
+    sample = outcomes.mean(outcomes.judged, mixtures_of(3000, seed=5)) @ [0.3, 0.7]
     assert best.score <= sample.min()
+
+
+def test_one_domain_and_losses_without_variation_are_no_trouble(load, tmp_path):
+    file = tmp_path / "one.csv"
+    file.write_text("\n".join(["w_a,loss_x,loss_y", *(f"1,2,{3 + i / 10}" for i in range(8))]))
+    outcomes = load(file)
+    np.testing.assert_array_equal(outcomes.best().mixture, [1.0])
+    np.testing.assert_allclose(outcomes.losses(np.ones(1)), [2.0, 3.35], atol=0.05)
+    np.testing.assert_allclose(outcomes.run(0, np.ones(1), 0), [2.0, 3.35], atol=1e-9)  # the mean of the rows it hits
 
 
 def test_fits_and_the_best_mixture_are_cached_by_content(load, monkeypatch, tmp_path):
     first = load()
-    score = best_mixture(first).score
+    score = first.best().score
     monkeypatch.setattr(GaussianProcess, "fit", lambda *_: pytest.fail("fitted again"))
-    monkeypatch.setattr("tasks.best_mixture._search", lambda *_: pytest.fail("searched again"))
-    assert best_mixture(load()).score == score
+    monkeypatch.setattr("tasks.fitted_table.search", lambda *_: pytest.fail("searched again"))
+    assert load().best().score == score
     with pytest.raises(pytest.fail.Exception, match="fitted again"):
         load(write_csv(tmp_path / "t.csv", {"1m": 60, "10m": 81}, noise=0.01))
 
@@ -246,7 +254,7 @@ def test_the_order_of_a_table_s_domains_does_not_matter(load, tmp_path):
     assert theirs.table.domains == ("maths", "code", "prose")
     fresh = mixtures_of(20, seed=4)
     np.testing.assert_allclose(
-        ours.losses(0, fresh), theirs.losses(0, fresh[:, [2, 0, 1]]), atol=2e-3
+        ours.mean(0, fresh), theirs.mean(0, fresh[:, [2, 0, 1]]), atol=2e-3
     )  # the search for the kernel's parameters ends a little elsewhere
 
 
@@ -259,13 +267,13 @@ def test_losses_times_a_constant_give_that_multiple(load, tmp_path):
     scaled.write_text("\n".join(",".join(cells) for cells in [head, *body]))
     theirs = load(scaled)
     fresh = mixtures_of(20, seed=4)
-    np.testing.assert_allclose(8 * ours.losses(0, fresh), theirs.losses(0, fresh), rtol=1e-6)
+    np.testing.assert_allclose(8 * ours.mean(0, fresh), theirs.mean(0, fresh), rtol=1e-6)
     assert theirs.score_error() == pytest.approx(8 * ours.score_error(), rel=1e-4)
 
 
 def test_the_error_of_the_score_is_that_of_the_weighted_losses(load):
     outcomes = load(target={"prose": 0.25, "exams": 0.75})
-    residuals = outcomes.fits[outcomes.main].residuals
+    residuals = outcomes.fits[outcomes.judged].residuals
     assert outcomes.score_error() == pytest.approx(np.sqrt(np.mean((residuals @ [0.25, 0.75]) ** 2)))
 
 
@@ -311,8 +319,8 @@ def test_a_log_linear_law_on_54_runs_ranks_the_held_out_runs_of_regmix():
 @pytest.mark.parametrize(("family", "least"), [("gp", 0.99), ("trees", 0.98)])
 def test_both_surrogates_rank_left_out_runs_of_regmix(load, family, least):
     outcomes = load(SHARED / "regmix", surrogate=family, target={"pile_cc": 1})
-    errors = outcomes.fits[outcomes.main].errors
+    errors = outcomes.fits[outcomes.judged].errors
     assert errors["pile_cc"]["spearman"] > least
     assert min(error["spearman"] for error in errors.values()) > 0.95
-    best = best_mixture(outcomes)
+    best = outcomes.best()
     assert best.mixture[outcomes.table.domains.index("pile_cc")] > 0.7, "RegMix's own answer has 0.87"
