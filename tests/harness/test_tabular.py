@@ -22,7 +22,7 @@ from harness.trial import run_trial
 from tests.harness.conftest import PLUGINS
 from tests.tasks.table_files import truth, write_csv
 
-FILES = (PLUGINS / "offline_mixers.py", PLUGINS / "odd_mixers.py")
+FILES = (PLUGINS / "offline_mixers.py", PLUGINS / "odd_mixers.py", PLUGINS / "known_task.py")
 ONLY_STATIC = "a table replays runs of static mixtures; "
 
 
@@ -80,6 +80,24 @@ def test_a_row_of_a_table_is_a_row(run):
     assert row["data"]["sizes"][1]["left_out"]["exams"]["spearman"] > 0.9
     assert row["overhead"]["mixing_flops"] == 0.0
     assert json.loads(json.dumps(row, allow_nan=False))
+
+
+def test_a_tabular_task_from_a_file_is_judged_by_what_it_answers(run):
+    row = run("natural", tasks="known")
+    assert row["metrics"]["loss"]["by_domain"] == pytest.approx({"a": 0.2, "b": 0.8})
+    assert row["metrics"]["loss"]["target"] == pytest.approx(0.25 * 0.2 + 0.75 * 0.8)
+    assert row["metrics"]["loss"]["worst_domain"] == "b"
+    assert row["metrics"]["regret"]["by_domain"] == pytest.approx({"a": -0.8, "b": 0.8})
+    assert row["metrics"]["regret"]["target"] == pytest.approx(0.65 - 0.25)
+    assert row["domains"]["examples"] == [1600, 400], "twice the 100 steps of 10"
+    assert row["overhead"]["training_flops"] == 60.0
+    bought = run("best_of[size=0.5,runs=3]", tasks="known")
+    assert bought["overhead"]["mixing_flops"] == 90.0
+    assert bought["table"]["replayed"] == {"half": {"runs": 3, "outside_support": 0}}
+    shares = 1.5 - np.array(bought["mixer_report"]["losses"])
+    best = shares[(shares @ [0.25, 0.75]).argmax()]
+    np.testing.assert_allclose(bought["mixture"]["realised"], best)
+    assert "MixerError: order size=0.5 or size=1" in run("best_of[size=0.7]", tasks="known")["reason"]
 
 
 def test_target_shares_decide_over_the_score(run):
