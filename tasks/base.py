@@ -217,8 +217,8 @@ class Task(ABC):
 class TabularTask(Task):
     """A task whose runs were made by others, who published each one's mixture and losses; nothing is trained.
 
-    Its metrics are ``loss``, the primary one, and ``regret``, both made by the referee. Its presets are nominal recipes:
-    mixers read a budget in steps, of which a table knows nothing.
+    Its metrics are ``loss``, the primary one, and ``regret``, both made by the referee. Its presets are nominal
+    recipes: mixers read a budget in steps, of which a table knows nothing.
     """
 
     @abstractmethod
