@@ -12,13 +12,14 @@ from harness.experiment import Experiment, build_config, plain, trials
 from harness.registry import Registry
 from harness.spec import PluginSpec, TrialSpec
 from harness.store import RunFolder
-from tasks.base import Requirement, TrainableTask
+from tasks.base import Requirement, TabularTask, TrainableTask
 
 
-def task_of(spec: TrialSpec, registry: Registry, cache: Path) -> TrainableTask:
+def task_of(spec: TrialSpec, registry: Registry, cache: Path) -> TrainableTask | TabularTask:
     """The task object of a trial; nothing is read yet."""
     plugin = registry.get("tasks", spec.task.name)
-    task: TrainableTask = plugin.cls(build_config(plugin, spec.task.config), plugin.cls.presets[spec.preset], cache)
+    config = build_config(plugin, spec.task.config)
+    task: TrainableTask | TabularTask = plugin.cls(config, plugin.cls.presets[spec.preset], cache)
     return task
 
 
@@ -67,7 +68,13 @@ def dry_run(experiment: Experiment, out: Path, cache: Path) -> tuple[str, bool]:
     for spec in by_task(grid).values():
         needs = needs_of(spec, registry, cache)
         ready = ready and all(need.within_reach() for need in needs)
-        parts += ["", f"{spec.task.label} at {spec.preset}", _recipe(spec), _settings(spec, registry), _needs(needs)]
+        parts += [
+            "",
+            f"{spec.task.label} at {spec.preset}",
+            _recipe(spec, registry),
+            _settings(spec, registry),
+            _needs(needs),
+        ]
     return "\n".join(parts), ready
 
 
@@ -81,7 +88,9 @@ def _labels(grid: Sequence[TrialSpec], role: str) -> list[str]:
     return list(dict.fromkeys(plugin.label for plugin in plugins))
 
 
-def _recipe(spec: TrialSpec) -> str:
+def _recipe(spec: TrialSpec, registry: Registry) -> str:
+    if issubclass(registry.get("tasks", spec.task.name).cls, TabularTask):
+        return "  recipe    none: published runs are replayed"
     r = spec.recipe
     return (
         f"  recipe    {r['steps']:,} steps, batch of {r['batch_size']:,}, AdamW at {r['learning_rate']:g}, "

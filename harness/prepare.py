@@ -89,11 +89,11 @@ class Prepared:
 
 def make(registry: Registry, kind: Kind, spec: PluginSpec) -> Any:
     """A plugin object from its spec."""
-    plugin = _as_planned(registry, kind, spec)
+    plugin = as_planned(registry, kind, spec)
     return plugin.cls(build_config(plugin, spec.config))
 
 
-def _as_planned(registry: Registry, kind: Kind, spec: PluginSpec) -> Plugin:
+def as_planned(registry: Registry, kind: Kind, spec: PluginSpec) -> Plugin:
     """The plugin, unless its code changed after the run was planned: the row would name code that did not run."""
     plugin = registry.get(kind, spec.name)
     if plugin.source != spec.source:
@@ -113,7 +113,7 @@ def recipe_of(spec: TrialSpec) -> Recipe:
 
 def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
     """Load, cut and describe; raises whatever the task, the regrouper or the mixer raises."""
-    task_plugin = _as_planned(registry, "tasks", spec.task)
+    task_plugin = as_planned(registry, "tasks", spec.task)
     config = build_config(task_plugin, spec.task.config)
     task: TrainableTask = task_plugin.cls(config, task_plugin.cls.presets[spec.preset], cache)
     corpus = task.load()

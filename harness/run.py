@@ -25,6 +25,7 @@ from harness.provenance import hardware
 from harness.registry import Registry
 from harness.spec import TrialSpec
 from harness.store import RunFolder, write_json, write_text
+from harness.tabular.trial import is_tabular
 from harness.trial import CHECKPOINT_SECONDS
 
 TIMING_SECONDS = {"demo": 3.0}
@@ -134,7 +135,10 @@ def _time_cells(
 ) -> None:
     """The serial timing pass: one cell after the other, in one process, with nothing else of ours running."""
     cells: dict[str, TrialSpec] = {}
+    registry = Registry(experiment.plugin)
     for spec in grid:
+        if is_tabular(spec, registry):
+            continue  # nothing is stepped
         row = folder.row(spec.id)
         timed = folder.timing_path(spec.cell).exists() or (row and row["measured"].get("timing"))
         if row and row["status"] == "ok" and not timed:

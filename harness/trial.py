@@ -25,6 +25,7 @@ from harness.registry import Registry
 from harness.results import metrics_of, mixture_of
 from harness.spec import TrialSpec
 from harness.store import RunFolder
+from harness.tabular.trial import is_tabular, replay
 from harness.trainer import DivergedError
 from mixers.base import DomainGradients, MixtureError
 from tasks.base import SplitName
@@ -48,9 +49,11 @@ def run_trial(
     begin = time.perf_counter()
     set_up(spec.threads, spec.seed)
     try:
-        prepared, reserve = fitted(replace(prepare(spec, registry, cache), orders=orders))
-        trial = Trial(prepared, folder, progress, checkpoint_seconds, reserve)
-        row = trial.run()
+        if is_tabular(spec, registry):
+            row = replay(spec, registry, cache, empty_row)
+        else:
+            prepared, reserve = fitted(replace(prepare(spec, registry, cache), orders=orders))
+            row = Trial(prepared, folder, progress, checkpoint_seconds, reserve).run()
         json.dumps(row, allow_nan=False)  # what cannot be written must fail here, where it becomes a row
     except Exception as error:
         status, reason = verdict(error)

@@ -18,7 +18,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from tasks.network import answers
+from tasks.outcomes import Best as Best
+from tasks.outcomes import Outcomes as Outcomes
+from tasks.outcomes import Size as Size
+from tasks.outcomes import Support as Support
+from tasks.requirement import Requirement as Requirement
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -57,30 +61,6 @@ class Recipe:
     time_limit: float = 0.0
     schedule: Schedule = field(default="cosine", metadata=ADDED)
     eps: float = field(default=1e-8, metadata=ADDED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
-    """Something that a task needs and that may be missing: data, a model, a package.
-
-    what: its name. found: where it lies, or an empty string where it is not there. remedy: one line that says how to
-    get it and where to put it. source: the address (``https://host``) from which ``load`` or ``build_model`` gets it by
-    themselves where that answers; empty where it must be put in place.
-    """
-
-    what: str
-    found: str
-    remedy: str
-    source: str = ""
-
-    @property
-    def fetchable(self) -> bool:
-        """Whether it is fetched by itself where there is a network."""
-        return bool(self.source)
-
-    def within_reach(self) -> bool:
-        """Whether it is here, or its source answers from here; may take seconds."""
-        return bool(self.found) or (self.fetchable and answers(self.source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,27 +166,22 @@ Stage = nn.Linear | tuple[nn.Linear, ...]
 
 
 class Task(ABC):
-    """What every task says of itself. Subclasses set the class attributes and ``Config``, a frozen dataclass."""
+    """What every task says of itself. Subclasses set the class attributes and ``Config``, a frozen dataclass.
+
+    ``presets`` maps names to scales. A task object is made from its config, a preset and a cache folder; it is cheap
+    to make: data is read in ``load``.
+    """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     Config: ClassVar[type]
+    presets: ClassVar[Mapping[str, Preset]]
 
     @classmethod
     def primary(cls) -> Metric:
         """The metric that a leaderboard ranks by."""
         return next(metric for metric in cls.metrics if metric.primary)
-
-
-class TrainableTask(Task):
-    """A task whose score comes from training a model.
-
-    ``presets`` maps names to scales. A task object is made from its config, a preset and a cache folder; it is cheap
-    to make: data is read in ``load`` and the model is made in ``build_model``.
-    """
-
-    presets: ClassVar[Mapping[str, Preset]]
 
     @classmethod
     def configure(cls, preset: Preset, overrides: Mapping[str, Any]) -> Any:
@@ -237,6 +212,22 @@ class TrainableTask(Task):
     def requirements(self) -> Sequence[Requirement]:
         """What this config needs beyond the package itself, and what of it is there; quick, reads no data."""
         return ()
+
+
+class TabularTask(Task):
+    """A task whose runs were made by others, who published each one's mixture and losses; nothing is trained.
+
+    Its metrics are ``loss``, the primary one, and ``regret``, both made by the referee. Its presets are nominal
+    recipes: mixers read a budget in steps, of which a table knows nothing.
+    """
+
+    @abstractmethod
+    def load(self) -> Outcomes:
+        """Read the table and fit what answers for mixtures between its rows; cached. Raises :class:`TaskError`."""
+
+
+class TrainableTask(Task):
+    """A task whose score comes from training a model, which is made in ``build_model``."""
 
     @abstractmethod
     def load(self) -> Corpus:

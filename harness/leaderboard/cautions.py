@@ -25,7 +25,7 @@ def of_group(group: Group) -> list[str]:
 
 def of_table(standing: Standing) -> list[str]:
     """Lines about rows that gave the same results, and about means over different seeds."""
-    lines = [*_same_results(standing), *_odd_mixtures(standing.group)]
+    lines = [*_same_results(standing), *_odd_mixtures(standing.group), *_surrogate(standing.group)]
     if len({tuple(row["spec"]["seed"] for row in rows) for rows in scored_cells(standing.group).values()}) > 1:
         lines.append(
             "Not all rows have the same seeds: means of rows with fewer seeds are over other seeds; only differences "
@@ -111,7 +111,12 @@ NEAR_UNIFORM = 0.005  # share of log m within which the entropy counts as that o
 
 
 def oddity(row: Row) -> str:
-    """What is odd about the mixtures of a mixer that adapts: it collapsed, or it never left uniform; else empty."""
+    """What is odd about a row's mixtures: judged outside a table's support, collapsed, never left uniform; else empty.
+
+    The last two are odd in a mixer that adapts.
+    """
+    if ((row.get("table") or {}).get("support") or {}).get("outside"):
+        return "was judged on a mixture outside the support of the table"
     mixtures = [weights for _, weights in row["mixture"]["requested"]]
     m = len(mixtures[0])
     if len(mixtures) < 2 or m < 2:
@@ -134,6 +139,16 @@ def _odd_mixtures(group: Group) -> list[str]:
         f"`{'/'.join(cell)}` {odd} in seed{'s' if len(seeds) > 1 else ''} {wording.spans(sorted(seeds))}."
         for (cell, odd), seeds in sorted(found.items())
     ]
+
+
+def _surrogate(group: Group) -> list[str]:
+    """A sentence where nothing was trained: what the tests know nothing of."""
+    errors = [row["table"]["score_rmse"] for row in group.scored if "score_rmse" in (row.get("table") or {})]
+    return [
+        "Nothing was trained: scores are a surrogate's mean, the same in every seed for the same mixture. On runs that "
+        f"it had not seen its error is {max(errors):.2g} (RMSE); the tests know nothing of it, and differences below "
+        "it may be the surrogate's."
+    ] if errors else []  # fmt: skip
 
 
 def _agree(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> bool:

@@ -1,0 +1,1 @@
+"""How the referee runs a trial whose outcomes come from a table of published runs."""

@@ -1,0 +1,1 @@
+"""What answers for mixtures between the rows of a table."""
