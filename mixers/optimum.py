@@ -1,0 +1,73 @@
+"""Two ways to the mixture of least predicted loss: the mean of the best of many draws, and a convex solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special
+
+from mixers import simplex
+from mixers.base import Array, MixerError
+from mixers.surrogates import Surrogate
+
+ROWS = 20_000  # mixtures that are predicted at once
+TINY = 1e-300
+
+
+def best_of(surrogate: Surrogate, shares: Array, mixtures: Array, top: int) -> Array:
+    """[m] mean of the ``top`` mixtures, of [k, m], with the least predicted loss, weighted by ``shares`` [n].
+
+    Among equals (trees give many) the first ones count. Where every mixture keeps to its caps, so does their mean.
+    """
+    parts = [surrogate.predict(mixtures[i : i + ROWS]) @ shares for i in range(0, len(mixtures), ROWS)]
+    best = np.argsort(np.concatenate(parts), kind="stable")[:top]
+    return np.asarray(mixtures[best].mean(axis=0))
+
+
+def solve(
+    loss: Callable[[Array], float],
+    gradient: Callable[[Array], Array],
+    prior: Array,
+    *,
+    caps: Array,
+    kl: float = 0.0,
+    tolerance: float = 1e-9,
+    iterations: int = 20_000,
+) -> Array:
+    """The mixture, [m], of least loss(p) + kl KL(p || prior) with p <= caps, for a convex loss with this gradient.
+
+    Mirror descent in the entropy: a step minimises <gradient, p> + kl KL(p || prior) + KL(p || last p) / step exactly,
+    as a product of powers that is brought below the caps; the step grows until the loss exceeds its bound, and then is
+    halved. It ends where no feasible mixture promises a gain of ``tolerance`` to first order, so the loss is within
+    that of its minimum. A domain whose prior is 0 gets nothing. Raises :class:`MixerError` where it does not end.
+    """
+    there = prior > 0.0
+    log_prior = np.log(np.maximum(prior, TINY))
+    p, step = simplex.capped(prior, caps), 1.0
+    value, slope = loss(p), gradient(p)
+    for _ in range(iterations):
+        whole = slope + (kl * (np.log(np.maximum(p, TINY)) - log_prior) if kl > 0.0 else 0.0)
+        if whole @ (p - _cheapest(whole, there, caps)) <= tolerance:
+            return p
+        while True:
+            logits = (np.log(np.maximum(p, TINY)) + step * (kl * log_prior - slope)) / (1.0 + step * kl)
+            powers = np.where(there, np.exp(logits - logits[there].max()), 0.0)
+            moved = simplex.capped(np.where(there, np.maximum(powers, TINY), 0.0), caps)
+            reached = loss(moved)
+            bound = value + slope @ (moved - p) + float(special.rel_entr(moved, p).sum()) / step
+            if reached <= bound + 1e-14 * max(1.0, abs(value)):
+                break
+            step /= 2.0
+        p, value, slope, step = moved, reached, gradient(moved), 1.5 * step
+    raise MixerError(f"the solve did not reach {tolerance:g} in {iterations} steps; raise kl, which makes it easier")
+
+
+def _cheapest(price: Array, there: Array, caps: Array) -> Array:
+    """[m] the mixture below the caps with the least sum of price times weight: the cheapest domains, filled in turn."""
+    order = np.argsort(np.where(there, price, np.inf), kind="stable")
+    room = np.where(there, np.minimum(caps, 1.0), 0.0)[order]
+    before = np.cumsum(room) - room
+    filled = np.zeros_like(price)
+    filled[order] = np.clip(1.0 - before, 0.0, room)
+    return filled
