@@ -53,7 +53,7 @@ class MixingLaws(OfflineMixer):
 
         kl: float = 0.0
         huber: float = 0.01
-        starts: int = 6
+        starts: int = 4
 
         def __post_init__(self) -> None:
             OfflineConfig.__post_init__(self)
@@ -73,7 +73,6 @@ class MixingLaws(OfflineMixer):
         """The minimum, within the caps."""
         assert isinstance(surrogate, LogLinear)
         return optimum.solve(
-            lambda p: float(surrogate.predict(p[None])[0] @ shares),
             lambda p: surrogate.gradient(p, shares),
             home.train_shares,
             caps=swarm.repetition_caps(home, self.config.max_epochs),

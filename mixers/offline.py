@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mixers import proxies, simplex, swarm
 from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases
@@ -109,6 +110,10 @@ class OfflineMixer(Mixer):
 
         Everything is computed in the canonical order of the domains, so that their places and names change nothing.
         """
+        with threadpool_limits(1, user_api="blas"):  # matrices are small: more threads are slower, and round otherwise
+            return self._learn(problem, mixtures, losses)
+
+    def _learn(self, problem: Problem, mixtures: Array, losses: Array) -> Mixture:
         home = swarm.canonical(problem)
         weights = proxies.objective(problem, self.config.target, losses)
         rows, used = proxies.usable(losses, weights), weights > 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special
 
 from mixers import simplex
 from mixers.base import Array, MixerError
@@ -26,7 +25,6 @@ def best_of(surrogate: Surrogate, shares: Array, mixtures: Array, top: int) -> A
 
 
 def solve(
-    loss: Callable[[Array], float],
     gradient: Callable[[Array], Array],
     prior: Array,
     *,
@@ -37,30 +35,35 @@ def solve(
 ) -> Array:
     """The mixture, [m], of least loss(p) + kl KL(p || prior) with p <= caps, for a convex loss with this gradient.
 
-    Mirror descent in the entropy: a step minimises <gradient, p> + kl KL(p || prior) + KL(p || last p) / step exactly,
-    as a product of powers that is brought below the caps; the step grows until the loss exceeds its bound, and then is
-    halved. It ends where no feasible mixture promises a gain of ``tolerance`` to first order, so the loss is within
-    that of its minimum. A domain whose prior is 0 gets nothing. Raises :class:`MixerError` where it does not end.
+    Mirror descent in the entropy: a step minimises <gradient, p> + kl KL(p || prior) + KL(p || last p) / length exactly,
+    as a product of powers that is brought below the caps. Its length grows as long as the gradient changes by less than
+    half of what it allows for, and is halved where not. It ends where no feasible mixture promises a gain of
+    ``tolerance`` to first order, so the loss is within that of its minimum. A domain whose prior is 0 gets nothing.
+    Raises :class:`MixerError` where it does not end.
     """
     there = prior > 0.0
-    log_prior = np.log(np.maximum(prior, TINY))
-    p, step = simplex.capped(prior, caps), 1.0
-    value, slope = loss(p), gradient(p)
+    log_prior = _log(prior)
+    p, length = simplex.capped(prior, caps), 1.0
+    slope = gradient(p)
     for _ in range(iterations):
-        whole = slope + (kl * (np.log(np.maximum(p, TINY)) - log_prior) if kl > 0.0 else 0.0)
+        whole = slope + kl * (_log(p) - log_prior)
         if whole @ (p - _cheapest(whole, there, caps)) <= tolerance:
             return p
         while True:
-            logits = (np.log(np.maximum(p, TINY)) + step * (kl * log_prior - slope)) / (1.0 + step * kl)
-            powers = np.where(there, np.exp(logits - logits[there].max()), 0.0)
-            moved = simplex.capped(np.where(there, np.maximum(powers, TINY), 0.0), caps)
-            reached = loss(moved)
-            bound = value + slope @ (moved - p) + float(special.rel_entr(moved, p).sum()) / step
-            if reached <= bound + 1e-14 * max(1.0, abs(value)):
+            logits = (_log(p) + length * (kl * log_prior - slope)) / (1.0 + length * kl)
+            powers = np.maximum(np.exp(logits - logits[there].max()), TINY)
+            moved = simplex.capped(np.where(there, powers, 0.0), caps)
+            after, change = gradient(moved), moved - p
+            if (after - slope) @ change <= 0.5 * (change @ (_log(moved) - _log(p))) / length:
                 break
-            step /= 2.0
-        p, value, slope, step = moved, reached, gradient(moved), 1.5 * step
+            length /= 2.0
+        p, slope, length = moved, after, 1.5 * length
     raise MixerError(f"the solve did not reach {tolerance:g} in {iterations} steps; raise kl, which makes it easier")
+
+
+def _log(weights: Array) -> Array:
+    """[m] finite logarithms."""
+    return np.asarray(np.log(np.maximum(weights, TINY)))
 
 
 def _cheapest(price: Array, there: Array, caps: Array) -> Array:

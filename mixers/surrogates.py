@@ -138,7 +138,7 @@ def fit_trees(mixtures: Array, losses: Array, settings: TreeSettings) -> Trees:
 
 
 def fit_log_linear(
-    mixtures: Array, losses: Array, *, huber: float = 0.01, starts: int = 6, iterations: int = 500
+    mixtures: Array, losses: Array, *, huber: float = 0.01, starts: int = 4, iterations: int = 500
 ) -> LogLinear:
     """The mixing law of each target: least mean Huber loss of the residuals, by L-BFGS from several starts.
 
