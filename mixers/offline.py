@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mixers import proxies, simplex, swarm
+from mixers import proxies, swarm
 from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases
 from mixers.proxies import Fidelity
 from mixers.surrogates import Surrogate, agreement, left_out
@@ -69,9 +69,7 @@ class OfflineConfig:
     @property
     def swarm(self) -> Swarm:
         """How its mixture is drawn."""
-        return Swarm(
-            temperature=self.temperature, strengths=self.strengths, floor=self.floor, prior_cap=self.prior_cap
-        )
+        return Swarm(temperature=self.temperature, strengths=self.strengths, floor=self.floor, prior_cap=self.prior_cap)
 
 
 class OfflineMixer(Mixer):
@@ -117,7 +115,7 @@ class OfflineMixer(Mixer):
         home = swarm.canonical(problem)
         weights = proxies.objective(problem, self.config.target, losses)
         rows, used = proxies.usable(losses, weights), weights > 0.0
-        x, y, shares = mixtures[np.ix_(rows, swarm.columns(problem, home))], losses[np.ix_(rows, used)], weights[used]
+        x, y, shares = mixtures[rows][:, swarm.columns(problem, home)], losses[rows][:, used], weights[used]
         surrogate = self.fit(x, y)
         best = self.recommend(home, surrogate, shares)
         truth, apart = y @ shares, left_out(self.fit, x, y, FOLDS) @ shares

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mixers import simplex
-from mixers.base import Array, MixerError
+from mixers.base import Array, BoolArray, MixerError
 from mixers.surrogates import Surrogate
 
 ROWS = 20_000  # mixtures that are predicted at once
@@ -30,12 +30,12 @@ def solve(
     *,
     caps: Array,
     kl: float = 0.0,
-    tolerance: float = 1e-9,
-    iterations: int = 20_000,
+    tolerance: float = 1e-8,
+    iterations: int = 50_000,
 ) -> Array:
     """The mixture, [m], of least loss(p) + kl KL(p || prior) with p <= caps, for a convex loss with this gradient.
 
-    Mirror descent in the entropy: a step minimises <gradient, p> + kl KL(p || prior) + KL(p || last p) / length exactly,
+    Mirror descent in the entropy: a step minimises <gradient, p> + kl KL(p || prior) + KL(p || last) / length exactly,
     as a product of powers that is brought below the caps. Its length grows as long as the gradient changes by less than
     half of what it allows for, and is halved where not. It ends where no feasible mixture promises a gain of
     ``tolerance`` to first order, so the loss is within that of its minimum. A domain whose prior is 0 gets nothing.
@@ -47,7 +47,7 @@ def solve(
     slope = gradient(p)
     for _ in range(iterations):
         whole = slope + kl * (_log(p) - log_prior)
-        if whole @ (p - _cheapest(whole, there, caps)) <= tolerance:
+        if float(whole @ (p - _cheapest(whole, there, caps))) <= tolerance:
             return p
         while True:
             logits = (_log(p) + length * (kl * log_prior - slope)) / (1.0 + length * kl)
@@ -57,6 +57,8 @@ def solve(
             if (after - slope) @ change <= 0.5 * (change @ (_log(moved) - _log(p))) / length:
                 break
             length /= 2.0
+            if length < TINY:
+                raise MixerError("the predicted loss has no finite gradient; order more proxy runs")
         p, slope, length = moved, after, 1.5 * length
     raise MixerError(f"the solve did not reach {tolerance:g} in {iterations} steps; raise kl, which makes it easier")
 
@@ -66,7 +68,7 @@ def _log(weights: Array) -> Array:
     return np.asarray(np.log(np.maximum(weights, TINY)))
 
 
-def _cheapest(price: Array, there: Array, caps: Array) -> Array:
+def _cheapest(price: Array, there: BoolArray, caps: Array) -> Array:
     """[m] the mixture below the caps with the least sum of price times weight: the cheapest domains, filled in turn."""
     order = np.argsort(np.where(there, price, np.inf), kind="stable")
     room = np.where(there, np.minimum(caps, 1.0), 0.0)[order]

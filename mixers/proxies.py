@@ -84,5 +84,7 @@ def usable(losses: Array, weights: Array) -> IntArray:
     """Positions of the runs that are finite in every target of positive weight; :class:`MixerError` below three."""
     rows = np.flatnonzero(np.isfinite(losses[:, weights > 0.0]).all(axis=1))
     if rows.size < 3:
-        raise MixerError(f"{rows.size} of {len(losses)} proxy runs have finite losses, at least 3 are needed; order more")
+        raise MixerError(
+            f"{rows.size} of {len(losses)} proxy runs have finite losses, at least 3 are needed; order more"
+        )
     return rows

@@ -75,8 +75,8 @@ def capped(weights: npt.ArrayLike, caps: npt.ArrayLike) -> Array:
     """The mixture nearest to ``weights`` (in Kullback-Leibler divergence) that gives no domain more than its cap.
 
     Its form is min(cap_i, c weights_i): [m], or [k, m] for rows of their own, with caps [m]. A zero weight stays zero
-    (one below 2e-308 counts as zero), so the caps of the others must hold the whole: :class:`MixerError` where they sum to less than 1. The weights at
-    their caps are found by sorting, so the result is exact and needs no iteration.
+    (one below 2e-308 counts as zero), so the caps of the others must hold the whole: :class:`MixerError` where they sum
+    to less than 1. The weights at their caps are found by sorting, so the result is exact and needs no iteration.
     """
     shares = np.atleast_2d(np.asarray(weights, dtype=np.float64))
     limits = np.minimum(np.broadcast_to(np.asarray(caps, dtype=np.float64), shares.shape), 1.0)

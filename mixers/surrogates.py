@@ -142,7 +142,8 @@ def fit_log_linear(
 ) -> LogLinear:
     """The mixing law of each target: least mean Huber loss of the residuals, by L-BFGS from several starts.
 
-    Huber turns from quadratic to linear at ``huber``, in units of the loss: losses times s are fitted as with huber/s.
+    Residuals turn from counting as squares to counting as amounts at ``huber``, in units of the loss, so losses times s
+    are fitted as with huber / s.
     A start is a value of c below the losses (from just below the least one to ten times their spread, not below 0 where
     losses are positive), with the b and t of least squares on log(loss - c); so each fit is the same every time.
     """
@@ -168,11 +169,18 @@ def _law(x: Array, y: Array, huber: float, starts: int, iterations: int) -> tupl
         return float(slope @ (residual - 0.5 * slope)) / y.size, gradient / y.size
 
     def search(point: Array, steps: int) -> Any:
-        options = {"maxiter": steps, "ftol": 1e-10, "gtol": 1e-7}
-        return optimize.minimize(misfit, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return optimize.minimize(
+            misfit,
+            point,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": steps, "ftol": 1e-10, "gtol": 1e-7},
+        )
 
     found = []
-    bounds = [(low / spread, float(y.max()) / spread), *[(None, None)] * (1 + x.shape[1])]
+    free = np.full(1 + x.shape[1], np.inf)
+    bounds = optimize.Bounds(np.r_[low / spread, -free], np.r_[float(y.max()) / spread, free])
     for c in dict.fromkeys(np.maximum(least - spread * np.geomspace(0.03, 10.0, starts), 0.99 * low).tolist()):
         log = np.log(y - c)
         t = _ridge(z, (log - log.mean())[:, None], START_RIDGE * y.size)[:, 0]

@@ -92,9 +92,7 @@ def test_another_solver_finds_nothing_better(kl):
             penalty = kl * special.rel_entr(np.maximum(p, 1e-12), PRIOR).sum()
             return float(surrogate.predict(p[None])[0] @ shares) + penalty
 
-        found = optimum.solve(
-            lambda p, surrogate=surrogate: surrogate.gradient(p, shares), PRIOR, caps=caps, kl=kl
-        )
+        found = optimum.solve(lambda p, surrogate=surrogate: surrogate.gradient(p, shares), PRIOR, caps=caps, kl=kl)
         other = optimize.minimize(
             value,
             PRIOR,
@@ -108,5 +106,10 @@ def test_another_solver_finds_nothing_better(kl):
 
 def test_a_search_that_does_not_end_says_so():
     surrogate = law(0)
-    with pytest.raises(MixerError, match="did not reach 1e-09 in 2 steps; raise kl"):
+    with pytest.raises(MixerError, match="did not reach 1e-08 in 2 steps; raise kl"):
         optimum.solve(lambda p: surrogate.gradient(p, np.full(3, 1 / 3)), PRIOR, caps=FREE, iterations=2)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_search():
+    with pytest.raises(MixerError, match="no finite gradient; order more proxy runs"):
+        optimum.solve(lambda p: np.full(4, np.nan), PRIOR, caps=FREE)

@@ -156,7 +156,7 @@ def test_bad_settings_are_one_line(fields, rule):
 
 # RegMix's own runs: 512 to fit and 256 to judge, of 17 domains and 13 losses.
 
-# Raw shares of the Pile, in percent: Gao et al. (arXiv 2101.00027), Table 1; the five domains that RegMix left out apart.
+# Raw shares of the Pile, in percent: Gao et al. (arXiv 2101.00027), Table 1; without what RegMix left out.
 PILE = {
     "arxiv": 8.96, "freelaw": 6.12, "nih_exporter": 0.30, "pubmed_central": 14.40, "wikipedia_en": 1.53,
     "dm_mathematics": 1.24, "github": 7.59, "philpapers": 0.38, "stackexchange": 5.13, "enron_emails": 0.14,
@@ -201,17 +201,19 @@ def ranks(predicted, truth):
 
 
 @tables
-def test_54_runs_of_regmix_are_enough_for_a_law():
+@pytest.mark.parametrize(("huber", "one", "all_of_them"), [(0.01, 0.90, 0.89), (0.2, 0.915, 0.915)])
+def test_54_runs_of_regmix_are_enough_for_a_law(huber, one, all_of_them):
     x, y, _, targets = read("train")
     fresh, truth, _, _ = read("test")
+    laws = MixingLaws(MixingLaws.Config(huber=huber))
     found = []
     for seed in range(10):
         rows = np.random.default_rng(seed).choice(512, 54, replace=False)
-        found.append(ranks(surrogates.fit_log_linear(x[rows], y[rows]).predict(fresh), truth))
+        found.append(ranks(laws.fit(x[rows], y[rows]).predict(fresh), truth))
     mean = dict(zip(targets, np.mean(found, axis=0), strict=True))
-    print({name: round(float(rank), 3) for name, rank in mean.items()}, "mean", round(float(np.mean(found)), 3))
-    assert mean["pile_cc"] >= 0.91
-    assert np.mean(found) >= 0.88
+    print(huber, {name: round(float(rank), 3) for name, rank in mean.items()}, round(float(np.mean(found)), 3))
+    assert mean["pile_cc"] >= one
+    assert np.mean(found) >= all_of_them
 
 
 @tables

@@ -118,7 +118,7 @@ def test_capped_is_the_nearest_mixture_below_the_caps(weights, slack, seed):
 
 
 def test_capped_refuses_caps_that_hold_too_little():
-    with pytest.raises(MixerError, match="caps of the domains with weight sum to 0.7"):
+    with pytest.raises(MixerError, match=r"caps of the domains with weight sum to 0\.7"):
         simplex.capped([0.5, 0.5, 0.0], [0.4, 0.3, 1.0])
 
 

@@ -49,9 +49,7 @@ def test_a_line_scales_with_the_losses():
 def test_a_law_predicts_by_hand():
     law = LogLinear(c=np.array([1.0]), b=np.array([0.0]), t=np.array([[np.log(4.0), -np.log(4.0)]]))
     np.testing.assert_allclose(law.predict(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])), [[5.0], [2.0], [1.25]])
-    np.testing.assert_allclose(
-        law.gradient(np.array([0.5, 0.5]), np.array([3.0])), [3 * np.log(4.0), -3 * np.log(4.0)]
-    )
+    np.testing.assert_allclose(law.gradient(np.array([0.5, 0.5]), np.array([3.0])), [3 * np.log(4.0), -3 * np.log(4.0)])
 
 
 def test_the_gradient_is_that_of_the_prediction():

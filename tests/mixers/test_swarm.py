@@ -20,9 +20,7 @@ ORDER = [2, 0, 3, 1]
 def problem(order=(0, 1, 2, 3), names="abcd", **budget):
     order = list(order)
     domains = [names[i] for i in order]
-    return make_problem(
-        train=TRAIN[order], target=TARGET[order], examples=EXAMPLES[order], domains=domains, **budget
-    )
+    return make_problem(train=TRAIN[order], target=TARGET[order], examples=EXAMPLES[order], domains=domains, **budget)
 
 
 def test_draws_follow_the_domains_to_other_positions():
@@ -35,7 +33,7 @@ def test_draws_are_the_same_under_other_names():
 
 
 def test_between_equal_domains_names_decide():
-    even = dict(train=(0.25,) * 4, target=(0.25,) * 4, examples=(500,) * 4)
+    even = {"train": (0.25,) * 4, "target": (0.25,) * 4, "examples": (500,) * 4}
     drawn = Swarm().draw(make_problem(domains="abcd", **even), 20, 0)
     np.testing.assert_array_equal(Swarm().draw(make_problem(domains="cadb", **even), 20, 0), drawn[:, ORDER])
 
@@ -56,7 +54,9 @@ def test_every_draw_is_a_mixture_between_floor_and_cap():
 
 
 def test_a_mixture_below_the_floor_everywhere_is_kept():
-    drawn = Swarm(floor=0.4, strengths=(1e4,)).draw(problem(), 10, 0, new=False)  # close to the tempered shares, 0.33 at most
+    drawn = Swarm(floor=0.4, strengths=(1e4,)).draw(
+        problem(), 10, 0, new=False
+    )  # close to the tempered shares, 0.33 at most
     np.testing.assert_allclose(drawn.max(axis=1), 1.0)  # the largest share is left and gets all
 
 
