@@ -19,7 +19,7 @@ from mixers.surrogates import Surrogate, agreement, left_out
 from mixers.swarm import STRENGTHS, Swarm
 
 SWARM, SIMULATION = 0, 1  # seeds of what is drawn
-FOLDS = 5
+FOLDS = 3
 MOST = 0.5  # a recommendation of this much on one rare domain is called degenerate
 
 
@@ -115,7 +115,8 @@ class OfflineMixer(Mixer):
         home = swarm.canonical(problem)
         weights = proxies.objective(problem, self.config.target, losses)
         rows, used = proxies.usable(losses, weights), weights > 0.0
-        x, y, shares = mixtures[rows][:, swarm.columns(problem, home)], losses[rows][:, used], weights[used]
+        x = np.ascontiguousarray(mixtures[rows][:, swarm.columns(problem, home)])
+        y, shares = np.ascontiguousarray(losses[rows][:, used]), weights[used]
         surrogate = self.fit(x, y)
         best = self.recommend(home, surrogate, shares)
         truth, apart = y @ shares, left_out(self.fit, x, y, FOLDS) @ shares
@@ -158,7 +159,7 @@ class OfflineMixer(Mixer):
         """The fit's errors, the recommendation, and how far to trust it.
 
         in_sample, left_out: mean absolute error and Spearman correlation of the weighted loss, on the runs of the fit
-        and on fifths left out of it. nearest_run: total variation from the recommendation to the nearest mixture that
+        and on thirds left out of it. nearest_run: total variation from the recommendation to the nearest mixture that
         was run; farthest_neighbours: the largest such distance among the runs themselves. out_of_support: it is beyond
         that, or has more of a domain than any run. degenerate: at least half of it is one domain that has at most half
         of an even share of the training data.

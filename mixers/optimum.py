@@ -45,6 +45,8 @@ def solve(
     log_prior = _log(prior)
     p, length = simplex.capped(prior, caps), 1.0
     slope = gradient(p)
+    if not np.all(np.isfinite(slope)):
+        raise MixerError("the predicted loss has no finite gradient; order more proxy runs")
     for _ in range(iterations):
         whole = slope + kl * (_log(p) - log_prior)
         if float(whole @ (p - _cheapest(whole, there, caps))) <= tolerance:
@@ -57,8 +59,6 @@ def solve(
             if (after - slope) @ change <= 0.5 * (change @ (_log(moved) - _log(p))) / length:
                 break
             length /= 2.0
-            if length < TINY:
-                raise MixerError("the predicted loss has no finite gradient; order more proxy runs")
         p, slope, length = moved, after, 1.5 * length
     raise MixerError(f"the solve did not reach {tolerance:g} in {iterations} steps; raise kl, which makes it easier")
 
