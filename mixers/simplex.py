@@ -71,6 +71,33 @@ def floored(weights: npt.ArrayLike, floor: float) -> Array:
     return np.maximum(floor, scale[possible[-1]] * shares)
 
 
+def capped(weights: npt.ArrayLike, caps: npt.ArrayLike) -> Array:
+    """The mixture nearest to ``weights`` (in Kullback-Leibler divergence) that gives no domain more than its cap.
+
+    Its form is min(cap_i, c weights_i): [m], or [k, m] for rows of their own, with caps [m]. A zero weight stays zero
+    (one below 2e-308 counts as zero), so the caps of the others must hold the whole: :class:`MixerError` where they sum
+    to less than 1. The weights at their caps are found by sorting, so the result is exact and needs no iteration.
+    """
+    shares = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+    limits = np.minimum(np.broadcast_to(np.asarray(caps, dtype=np.float64), shares.shape), 1.0)
+    there = shares >= np.finfo(np.float64).tiny
+    shares, room = np.where(there, shares, 0.0), np.where(there, limits, 0.0)
+    if float(room.sum(axis=1).min(initial=1.0)) < 1.0 - 1e-9:
+        raise MixerError(
+            f"caps of the domains with weight sum to {room.sum(axis=1).min():.3g}, which is no mixture; raise them to 1"
+        )
+    ratio = np.divide(limits, shares, out=np.full_like(shares, np.inf), where=there)
+    order = np.argsort(ratio, axis=1, kind="stable")
+    taken = np.cumsum(np.take_along_axis(room, order, axis=1), axis=1) - np.take_along_axis(room, order, axis=1)
+    rest = np.cumsum(np.take_along_axis(shares, order, axis=1)[:, ::-1], axis=1)[:, ::-1]
+    scale = np.divide(np.maximum(1.0 - taken, 0.0), rest, out=np.full_like(rest, np.inf), where=rest > 0.0)
+    fits = scale <= np.take_along_axis(ratio, order, axis=1)  # with so many at their caps, the next one is below its
+    first = np.where(fits.any(axis=1), fits.argmax(axis=1), shares.shape[1] - 1)
+    scale = np.take_along_axis(scale, first[:, None], axis=1)
+    result = np.minimum(room, shares * np.minimum(scale, 1e300))
+    return np.asarray((result / result.sum(axis=1, keepdims=True)).reshape(np.shape(weights)))
+
+
 def water_fill(total: float, caps: npt.ArrayLike) -> Array:
     """Spread ``total`` evenly, [m], giving no entry more than its cap and what is left over to the others.
 

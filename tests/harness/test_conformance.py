@@ -55,9 +55,16 @@ def _only(target, files=()):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_mixer_passes(name):
+    if name == "regmix":
+        pytest.importorskip("lightgbm")
     report = _only(name)
     assert not report.failures, report.text
     assert [result.check for result in report.results] == list(CHECKS)
+
+
+def test_regmix_needs_no_trees_with_lines():
+    report = _only("regmix[model=linear]")
+    assert not report.failures, report.text
 
 
 @pytest.mark.parametrize("mixer", ["rnb[debias=true,ema=0.5,floor=0.01]", "rnb[layers=0,estimator=exact,cosine=true]"])

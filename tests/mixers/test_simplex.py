@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -90,6 +90,36 @@ def test_floored_refuses_an_impossible_floor():
     np.testing.assert_allclose(simplex.floored([1.0, 0.0, 0.0], 1 / 3), np.full(3, 1 / 3))
     with pytest.raises(MixerError, match="at most 1/m"):
         simplex.floored([0.5, 0.5], 0.6)
+
+
+def test_capped_by_hand():
+    np.testing.assert_allclose(simplex.capped([0.6, 0.3, 0.1], [0.4, 1.0, 1.0]), [0.4, 0.45, 0.15])
+    np.testing.assert_allclose(simplex.capped([0.6, 0.3, 0.1], [0.4, 0.42, 1.0]), [0.4, 0.42, 0.18])
+    np.testing.assert_allclose(simplex.capped([0.6, 0.4, 0.0], [0.5, 0.5, 1.0]), [0.5, 0.5, 0.0])
+    rows = simplex.capped([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]], [0.4, 1.0, 1.0])
+    np.testing.assert_allclose(rows, [[0.4, 0.45, 0.15], [0.2, 0.3, 0.5]])
+
+
+@given(mixtures(), st.floats(0.0, 1.0), st.integers(0, 10_000))
+def test_capped_is_the_nearest_mixture_below_the_caps(weights, slack, seed):
+    caps = np.random.default_rng(seed).uniform(0.0, 1.0, weights.size)
+    there = weights > 1e-300
+    caps = np.minimum(caps * (1.0 + slack) / max(caps[there].sum(), 1e-9) + 1e-9, 1.0)
+    assume(caps[there].sum() >= 1.0)
+    result = simplex.capped(weights, caps)
+    assert_mixture(result)
+    assert np.all(result <= caps + 1e-9)
+    free = (result < caps - 1e-9) & there
+    factors = result[free] / weights[free]
+    held = there & ~free
+    if free.any():
+        np.testing.assert_allclose(factors, factors[0], rtol=1e-6)
+        assert np.all(caps[held] <= factors[0] * weights[held] * (1 + 1e-6) + 1e-9), "who is capped would have more"
+
+
+def test_capped_refuses_caps_that_hold_too_little():
+    with pytest.raises(MixerError, match=r"caps of the domains with weight sum to 0\.7"):
+        simplex.capped([0.5, 0.5, 0.0], [0.4, 0.3, 1.0])
 
 
 def test_water_fill_by_hand():

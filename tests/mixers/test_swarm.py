@@ -1,0 +1,132 @@
+"""The swarm: by hand, equivariant, within its caps, and what the strengths do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mixer_fakes import make_problem
+
+from mixers import swarm
+from mixers.base import MixerError
+from mixers.swarm import Swarm
+
+TRAIN, TARGET = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
+EXAMPLES = np.array([4000, 3000, 2000, 1000])
+ORDER = [2, 0, 3, 1]
+
+
+def problem(order=(0, 1, 2, 3), names="abcd", **budget):
+    order = list(order)
+    domains = [names[i] for i in order]
+    return make_problem(train=TRAIN[order], target=TARGET[order], examples=EXAMPLES[order], domains=domains, **budget)
+
+
+def test_draws_follow_the_domains_to_other_positions():
+    drawn = Swarm().draw(problem(), 50, 0)
+    np.testing.assert_array_equal(Swarm().draw(problem(ORDER), 50, 0), drawn[:, ORDER])
+
+
+def test_draws_are_the_same_under_other_names():
+    np.testing.assert_array_equal(Swarm().draw(problem(names="zxba"), 50, 0), Swarm().draw(problem(), 50, 0))
+
+
+def test_between_equal_domains_names_decide():
+    even = {"train": (0.25,) * 4, "target": (0.25,) * 4, "examples": (500,) * 4}
+    drawn = Swarm().draw(make_problem(domains="abcd", **even), 20, 0)
+    np.testing.assert_array_equal(Swarm().draw(make_problem(domains="cadb", **even), 20, 0), drawn[:, ORDER])
+
+
+def test_seeds_and_only_seeds_make_other_draws():
+    first = Swarm().draw(problem(), 30, 0)
+    np.testing.assert_array_equal(Swarm().draw(problem(), 30, 0), first)
+    assert not np.allclose(Swarm().draw(problem(), 30, 1), first)
+    assert not np.allclose(Swarm().draw(problem(seed=1), 30, 0), first)
+
+
+def test_every_draw_is_a_mixture_between_floor_and_cap():
+    drawn = Swarm(floor=0.05, prior_cap=2.0).draw(problem(), 200, 0)
+    np.testing.assert_allclose(drawn.sum(axis=1), 1.0)
+    assert np.all(drawn <= np.minimum(2.0 * TRAIN, 1.0) + 1e-9)
+    assert drawn[drawn > 0.0].min() >= 0.05
+    assert np.any(drawn == 0.0)
+
+
+def test_a_mixture_below_the_floor_everywhere_is_kept():
+    drawn = Swarm(floor=0.4, strengths=(1e4,)).draw(
+        problem(), 10, 0, new=False
+    )  # close to the tempered shares, 0.33 at most
+    np.testing.assert_allclose(drawn.max(axis=1), 1.0)  # the largest share is left and gets all
+
+
+def test_other_caps_come_on_top_and_go_first_where_both_leave_nothing():
+    caps = np.array([0.35, 1.0, 1.0, 1.0])
+    assert Swarm().draw(problem(), 100, 0, caps=caps)[:, 0].max() <= 0.35 + 1e-9
+    tight = Swarm(prior_cap=1.0)
+    np.testing.assert_allclose(tight.caps(problem(), caps), caps)
+    np.testing.assert_allclose(tight.draw(problem(), 5, 0), np.tile(TRAIN, (5, 1)), err_msg="only the prior is left")
+
+
+def test_caps_that_reject_nearly_everything_are_still_kept():
+    caps = np.array([0.3, 0.3, 0.3, 0.15])
+    drawn = Swarm(strengths=(0.1,), temperature=0.0).draw(problem(), 300, 0, caps=caps, new=False)
+    assert drawn.shape == (300, 4)
+    assert np.all(drawn <= caps + 1e-9)
+    np.testing.assert_allclose(drawn.sum(axis=1), 1.0)
+
+
+def test_no_mixture_comes_twice():
+    sparse = Swarm(strengths=(0.1,))
+    drawn = sparse.draw(problem(), 200, 0)
+    assert len(np.unique(np.round(drawn / sparse.floor), axis=0)) == 200
+    many = sparse.draw(problem(), 2000, 0, new=False)
+    assert len(np.unique(many, axis=0)) < 2000, "without the rule single domains repeat"
+
+
+def test_a_domain_without_data_gets_nothing():
+    empty = make_problem(train=(0.6, 0.4, 0.0), target=(0.2, 0.3, 0.5), examples=(60, 40, 0))
+    drawn = Swarm().draw(empty, 40, 0)
+    assert np.all(drawn[:, 2] == 0.0)
+    np.testing.assert_allclose(drawn.sum(axis=1), 1.0)
+
+
+def test_small_strengths_give_few_domains_and_temperature_raises_rare_ones():
+    def mean(**fields):
+        return Swarm(**fields).draw(problem(), 2000, 0, new=False)
+
+    assert mean(strengths=(0.1,)).max(axis=1).mean() > 0.8 > 0.5 > mean(strengths=(50.0,)).max(axis=1).mean()
+    np.testing.assert_allclose(mean(temperature=1.0, prior_cap=None).mean(axis=0), TRAIN, atol=0.03)
+    even = np.sqrt(TRAIN) / np.sqrt(TRAIN).sum()
+    np.testing.assert_allclose(mean(temperature=0.5, prior_cap=None).mean(axis=0), even, atol=0.03)
+
+
+def test_repetition_caps_by_hand():
+    small = problem(steps=500, batch_size=10)  # 5,000 examples are served
+    np.testing.assert_allclose(swarm.repetition_caps(small, 1.0), [0.8, 0.6, 0.4, 0.2])
+    np.testing.assert_allclose(swarm.repetition_caps(small, 2.0), [1.0, 1.0, 0.8, 0.4])
+    np.testing.assert_allclose(swarm.repetition_caps(small, None), 1.0)
+    np.testing.assert_allclose(swarm.repetition_caps(small, 0.1), TRAIN, err_msg="more than there is: all as often")
+
+
+def test_canonical_keeps_the_problem_and_sorts_by_size():
+    home = swarm.canonical(problem(ORDER))
+    assert home.domains == ("d", "c", "b", "a")
+    np.testing.assert_array_equal(home.examples, [1000, 2000, 3000, 4000])
+    np.testing.assert_array_equal(home.train_shares, [0.1, 0.2, 0.3, 0.4])
+    assert replace(home, domains=("a",)).targets == problem(ORDER).targets
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"temperature": 1.5}, r"temperature must be in \[0, 1\], not 1.5"),
+        ({"strengths": ()}, "strengths must be one or more positive numbers"),
+        ({"strengths": (1.0, 0.0)}, "strengths must be one or more positive numbers"),
+        ({"floor": 0.7}, r"floor must be in \[0, 0.5\)"),
+        ({"prior_cap": 0.5}, "prior_cap must be finite and at least 1, or none, not 0.5"),
+    ],
+)
+def test_bad_settings_are_one_line(fields, rule):
+    with pytest.raises(MixerError, match=f"^regmix: {rule}"):
+        Swarm(**fields).checked("regmix")
