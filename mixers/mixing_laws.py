@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mixers import optimum, surrogates, swarm
-from mixers.base import Array, MixerError, Problem
+from mixers.base import Array, MixerError, Problem, Span, space
 from mixers.offline import OfflineConfig, OfflineMixer
 from mixers.surrogates import LogLinear, Surrogate
 
@@ -43,6 +43,11 @@ class MixingLaws(OfflineMixer):
     """
 
     name = "mixing_laws"
+    search_space = space(
+        kl=Span(low=0.001, high=0.5, log=True),
+        huber=Span(low=0.005, high=0.5, log=True),
+        temperature=Span(low=0.0, high=1.0),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config(OfflineConfig):

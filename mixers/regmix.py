@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from mixers import optimum, surrogates, swarm
-from mixers.base import Array, Lab, MixerError, Mixture, Problem
+from mixers.base import Array, Choices, Lab, MixerError, Mixture, Problem, Span, space
 from mixers.offline import SIMULATION, OfflineConfig, OfflineMixer
 from mixers.surrogates import Surrogate, TreeSettings
 from mixers.swarm import Swarm
@@ -45,6 +45,11 @@ class RegMix(OfflineMixer):
     """
 
     name = "regmix"
+    search_space = space(
+        model=Choices(values=("lightgbm", "linear")),
+        temperature=Span(low=0.0, high=1.0),
+        prior_cap=Span(low=2.0, high=30.0, log=True),
+    )
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config(OfflineConfig):
