@@ -11,6 +11,7 @@ For every mixer that changes its mixture, and for what drives its proxy runs:
 from __future__ import annotations
 
 import argparse
+import math
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from harness.mixing import pass_flops
 from harness.prepare import Prepared
 from harness.proxies import price_of
 from harness.registry import Registry
-from mixers.base import Mixer, Purchases
+from mixers.base import Mixer, MixerError, Purchases
 
 SIZES = (8, 32, 128, 512)
 MOST_UPDATES = 12
@@ -40,6 +41,11 @@ class Cost:
     median: float
     longest: float
     peak: float
+
+
+def world_of(m: int) -> World:
+    """Long enough for a mixer that probes every domain several times."""
+    return World(m=m, steps=max(100, 16 * m), batch_size=32)
 
 
 def drivers(mixer: Mixer, world: World) -> Iterator[tuple[str, Callable[[], Mixer]]]:
@@ -66,7 +72,7 @@ def update_once(run: Run, round: int) -> Callable[[], None]:
 
 def host_cost(make: Callable[[], Mixer], m: int) -> Cost:
     """Median and longest seconds of the first updates, each mixer in a fresh world."""
-    world = World(m=m, steps=100, batch_size=32)
+    world = world_of(m)
     run = Run(make(), world)
     rounds = range(min(MOST_UPDATES, run.updates or MOST_UPDATES))
     taken = []
@@ -109,7 +115,10 @@ def bought_share(prepared: Prepared, mixer: Mixer, m: int) -> float:
     """FLOPs of what the mixer declares, as a share of the training."""
     trial = dealt(prepared, m)
     flops = pass_flops(trial, trial.build_model())
-    bought: Purchases = mixer.purchases(trial.problem)
+    try:
+        bought: Purchases = mixer.purchases(trial.problem)
+    except MixerError:  # no run of this length has room for what it does
+        return math.nan
     return price_of(trial, bought, flops) / (trial.recipe.steps * flops.training)
 
 
@@ -121,7 +130,7 @@ def main() -> None:
     mixers = [plugin.cls() for plugin in Registry().all("mixers").values()]
     lines = []
     for mixer in mixers:
-        for name, make in drivers(mixer, World(m=sizes[0], steps=100)):
+        for name, make in drivers(mixer, world_of(sizes[0])):
             with threadpool_limits(1):  # as in a trial
                 costs = [host_cost(make, m) for m in sizes]
             lines.append(

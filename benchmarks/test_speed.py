@@ -11,9 +11,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.mixer_updates import drivers, update_once
+from benchmarks.mixer_updates import drivers, update_once, world_of
 from benchmarks.throughput import bare_step, harness_step, prepared_trial
-from harness.conformance.scripted import Run, World
+from harness.conformance.scripted import Run
 from harness.prepare import Prepared
 from harness.registry import Registry
 from harness.sampler import DomainSampler
@@ -69,7 +69,7 @@ def test_domain_gradients(benchmark, nano: Prepared, m: int, estimator: str):
 @pytest.mark.parametrize("name", sorted(Registry().all("mixers")))
 def test_update(benchmark, name: str, m: int):
     """The first updates of a mixer, or batches of its proxy: its own arithmetic, with all that it buys for free."""
-    world = World(m=m, steps=100, batch_size=32)
+    world = world_of(m)
     found = dict(drivers(Registry().get("mixers", name).cls(), world))
     if not found:
         pytest.skip("its mixture never changes")
