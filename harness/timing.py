@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from harness.budget import fitted
-from harness.flops import sync
+from harness.flops import PassFlops, sync
 from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import observe, pass_flops
@@ -73,7 +73,9 @@ def time_cell(spec: TrialSpec, registry: Registry, cache: Path, *, seconds: floa
         taken = {id(trainer): _timed(trainer, mixture, clock) for trainer in order}
         pairs.append((taken[id(static)], taken[id(live)]))
     boundaries = needs.boundaries(prepared.recipe.steps)
-    boundary = _boundary_seconds(prepared, live, mixture, seconds=UPDATES_SHARE * seconds)
+    # A trainer of its own: the pairs may have used up the steps that probes would be taken from.
+    at_ends = prepared.trainer(needs.signals)
+    boundary = _boundary_seconds(prepared, at_ends, mixture, seconds=UPDATES_SHARE * seconds)
     # The last round is not observed and ends without an update.
     observed = boundaries[-2] / prepared.recipe.steps if len(boundaries) > 1 else 0.0
     extra = boundary * (len(boundaries) - 1) / prepared.recipe.steps
@@ -107,13 +109,13 @@ def _timed(trainer: Trainer, mixture: Mixture, clock: Callable[[], float]) -> fl
     return clock() - begin
 
 
-def _lab(prepared: Prepared, trainer: Trainer) -> PaidLab:
-    bought = prepared.mixer.purchases(prepared.problem)
-    return PaidLab(prepared, trainer, Ledger(), pass_flops(prepared, trainer.model), bought)
+def _lab(prepared: Prepared, trainer: Trainer, flops: PassFlops) -> PaidLab:
+    return PaidLab(prepared, trainer, Ledger(), flops, prepared.mixer.purchases(prepared.problem))
 
 
 def _first_mixture(prepared: Prepared, trainer: Trainer) -> Mixture:
-    return prepared.mixer.start(prepared.problem, _lab(prepared, trainer)).checked(prepared.problem.domains)
+    lab = _lab(prepared, trainer, pass_flops(prepared, trainer.model))
+    return prepared.mixer.start(prepared.problem, lab).checked(prepared.problem.domains)
 
 
 def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture, *, seconds: float) -> float:
@@ -124,12 +126,13 @@ def _boundary_seconds(prepared: Prepared, trainer: Trainer, mixture: Mixture, *,
     ends are timed, then as many as there is time for.
     """
     boundaries = prepared.mixer.needs().boundaries(prepared.recipe.steps)
+    flops = pass_flops(prepared, trainer.model)
     taken: list[float] = []
     until = time.perf_counter() + seconds
     for index, end in enumerate(boundaries[:-1]):
         if len(taken) >= LEAST_UPDATES and time.perf_counter() > until:
             break
-        lab = _lab(prepared, trainer)
+        lab = _lab(prepared, trainer, flops)
         trainer.begin_round(index)
         begin = time.perf_counter()
         trainer.step(mixture)

@@ -167,6 +167,20 @@ def test_no_seed_is_refused(toy_specs):
         toy_specs(seeds=[])
 
 
+def test_ends_of_rounds_are_timed_in_a_run_shorter_than_the_pairs(toy_specs, registry, tmp_path: Path, monkeypatch):
+    """The pairs of steps must not use up the steps of the main run that probes are taken from."""
+    from harness.timing import time_cell
+    from mixers.aioli import Aioli
+
+    rounds = []
+    whole = Aioli.update
+    monkeypatch.setattr(Aioli, "update", lambda self, seen, lab: (rounds.append(seen.round), whole(self, seen, lab))[1])
+    (spec,) = toy_specs(mixers="aioli[sweeps=1,delta=0.5,validation_examples=2]", steps="40")
+    timing = time_cell(spec, registry, tmp_path, seconds=3.0)
+    assert timing.pairs > 40
+    assert rounds == list(range(19)), "every end of a round, those that probe among them"
+
+
 def test_cache_clear_spares_a_folder_that_was_there_before(tmp_path: Path, monkeypatch):
     """`cache_root()` itself puts the mark into any folder that MIXOFF_CACHE names, then --clear trusts the mark."""
     precious = tmp_path / "home" / "thesis"
