@@ -124,7 +124,7 @@ def table(tried: Sequence[Tried], form: str = "simple") -> str:
 
 
 def _experiment_text(experiment: Experiment, tried: Sequence[Tried]) -> str:
-    chosen = [t.label for t in tried if t.chosen]
+    chosen = list(dict.fromkeys(t.label for t in tried if t.chosen))  # two spellings of a mixer may end alike
     if not chosen:
         raise UserError("no try ended with a score; `harness rows` on the run folder shows why")
     values = experiment.model_dump(mode="json", exclude_defaults=True)
