@@ -11,7 +11,7 @@ help:
 	@echo "make demo          train small models on text, reasoning and images under four mixers and print leaderboards"
 	@echo "make test          linters, type checker, import contracts, every test, every published table"
 	@echo "make test-fast     the same without the slow tests"
-	@echo "make bench         speed: a bare loop, the harness, R&B's signal against the number of domains"
+	@echo "make bench         speed: a bare loop, the harness, R&B's signal and every mixer's update by number of domains"
 	@echo "make leaderboards  regenerate the tables and pictures of leaderboards/ from their rows"
 	@echo "make clean         remove the virtual environment and the runs"
 

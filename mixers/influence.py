@@ -6,8 +6,9 @@ Minimise, over the simplex,
 
 The problem is convex, and with g > 0 it has one solution, whatever the solver and the order of domains and targets. A
 primal-dual interior point method with exact second derivatives finds it, in a few dozen Cholesky factorisations of an
-[m, m] matrix. SciPy's SLSQP, which the paper names, agrees to 5e-6 with up to 26 domains; from 64 on it mostly stops at
-300 iterations, up to 2e-4 away, after 24 s with 256 domains and as many targets (this: 0.2 s, and 2 s with 512).
+[m, m] matrix: about a second for 512 domains that are all targets (``python -m benchmarks.mixer_updates``). SciPy's
+SLSQP, which the paper names, agrees on small problems; from some 64 domains on it was seen to stop at its limit of
+iterations before it got there.
 """
 
 from __future__ import annotations
