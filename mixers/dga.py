@@ -143,7 +143,7 @@ class DGA(Mixer):
 
     def _scaled(self, bought: GradientEstimate) -> Array:
         """[m] alignments in the config's scaling; 0 where a domain or all targets are absent."""
-        products = np.where(bought.present, bought.products[:, 0], 0.0)
+        products = np.where(bought.present, bought.alignment(self._problem.target_shares), 0.0)
         size = np.ones_like(products)
         if self.config.scaling == "cosine":
             size = bought.norms * bought.target_norms[0]
