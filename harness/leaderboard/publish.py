@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.leaderboard import figures, notes, tables
+from harness.leaderboard.curve_picture import curve_picture
 from harness.leaderboard.groups import Group, split
 from harness.leaderboard.mixtures import mixture_picture
 from harness.leaderboard.pictures import Picture
@@ -110,6 +111,7 @@ def _pictures(group: Group, slug: str) -> dict[str, tuple[str, Picture]]:
     """File name -> (caption, picture)."""
     found = {
         f"quality-{slug}.png": ("Quality against counted overhead", figures.quality_picture(group)),
+        f"curves-{slug}.png": ("Quality against what was bought", curve_picture(group)),
         f"mixtures-{slug}.png": ("Mixture over time", mixture_picture(group)),
     }
     return {file: (caption, picture) for file, (caption, picture) in found.items() if picture is not None}

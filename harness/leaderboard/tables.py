@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.leaderboard import notes, wording
+from harness.leaderboard import curves, notes, wording
 from harness.leaderboard.groups import Group
 from harness.leaderboard.standings import BASELINES, Comparison, Line, Standing, standing
 
@@ -29,6 +29,9 @@ def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str
         return "\n\n".join([*parts, "No trial of this group has a score.", _bullets(notes.problems(group))]) + "\n"
     parts += [quality_table(result), _bullets(notes.verdicts(result))]
     parts += ["### Cost", cost_table(result)]
+    if found := curves.curves_of(group):
+        lead = f"{found.metric.capitalize()} by number of runs bought before training; no row is judged twice."
+        parts += ["### Against what was bought", lead, *curves.tables(found)]
     if notes.has_original(result):
         lead = "Every regrouped row against the baselines under the `original` partition; same Holm family as above."
         parts += ["### Against `original`", lead, original_table(result)]

@@ -95,19 +95,19 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequ
 
 def short_names(labels: Sequence[str]) -> dict[str, str]:
     """What stands beside a point: the mixer's name with the parameters that tell it from others of that name, cut."""
-    parts = {label: _parts(label) for label in labels}
+    parsed = {label: parts(label) for label in labels}
     named: dict[str, list[set[str]]] = {}
-    for name, parameters in parts.values():
+    for name, parameters in parsed.values():
         named.setdefault(name, []).append(set(parameters))
     shown = {}
-    for label, (name, parameters) in parts.items():
+    for label, (name, parameters) in parsed.items():
         telling = [each for each in parameters if each not in set.intersection(*named[name])]
         text = f"{name}[{','.join(telling)}]" if telling else name
         shown[label] = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
     return shown
 
 
-def _parts(label: str) -> tuple[str, list[str]]:
+def parts(label: str) -> tuple[str, list[str]]:
     """``rnb[lam=3]`` -> the name and its parameters as written; what follows a bracket belongs to the name."""
     name, _, rest = label.partition("[")
     body, bracket, tail = rest.rpartition("]")

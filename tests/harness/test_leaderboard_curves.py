@@ -1,0 +1,85 @@
+"""The metric against what was bought: which rows make a curve, its table and its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.leaderboard.curve_picture import curve_picture
+from harness.leaderboard.curves import curves_of, tables
+from harness.leaderboard.groups import split
+from tests.harness.rows_factory import row
+
+
+def bought(label, seed, score, runs, *, cost=0.1, outside=False, **spec):
+    made = row(label.split("[")[0], seed, score, label=label, counted=cost * runs, **spec)
+    made["overhead"]["purchases"] = {"runs": {"calls": runs, "flops": 7e12 * cost * runs}}
+    made["table"] = {"support": {"outside": outside}}
+    return made
+
+
+def group(*extra):
+    rows = [row("uniform", seed, 2.0) for seed in (0, 1)]
+    for seed in (0, 1):
+        for runs, score in ((12, 1.8), (24, 1.5), (96, 1.2)):
+            rows.append(bought(f"regmix[model=linear,proxies={runs}]", seed, score + 0.1 * seed, runs))
+        rows.append(bought("climb[proxies=24]", seed, 1.4, 24))
+    (found,) = split([*rows, *extra])
+    return found
+
+
+def test_rows_that_differ_in_the_number_of_runs_make_one_curve_by_growing_number():
+    found = curves_of(group())
+    (curve,) = found.curves  # climb has one number of runs: a point is no curve
+    assert (curve.name, curve.partition) == ("regmix[model=linear]", "original")
+    assert [point.runs for point in curve.points] == [12, 24, 96]
+    np.testing.assert_allclose([point.cost for point in curve.points], [1.2, 2.4, 9.6])
+    np.testing.assert_allclose([point.score.mean for point in curve.points], [1.85, 1.55, 1.25])
+    assert found.baselines == (("uniform", 2.0),)
+    assert found.metric == "bits_per_byte"
+    assert not found.higher_is_better
+
+
+def test_other_settings_make_other_curves_best_end_first():
+    more = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
+    assert [curve.name for curve in curves_of(group(*more)).curves] == ["regmix", "regmix[model=linear]"]
+
+
+def test_without_two_numbers_of_runs_there_is_nothing_to_show():
+    rows = [bought("climb[proxies=24]", seed, 1.4, 24) for seed in (0, 1)]
+    (found,) = split([*rows, row("uniform", 0, 2.0)])
+    assert curves_of(found) is None
+    assert curve_picture(found) is None
+
+
+def test_the_table_has_a_column_a_number_of_runs_and_one_price_where_it_is_one():
+    text = "\n".join(tables(curves_of(group())))
+    head = text.splitlines()[0]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "partition",
+        "mixer",
+        "12 runs",
+        "24 runs",
+        "96 runs",
+    ]
+    assert "A run costs 0.1 main runs" in text
+    assert "support" not in text
+
+
+def test_prices_get_a_table_of_their_own_where_mixers_differ_and_support_is_marked():
+    dear = [bought(f"admire[proxies={runs}]", 0, 1.0, runs, cost=0.5, outside=True) for runs in (12, 24)]
+    text = "\n".join(tables(curves_of(group(*dear))))
+    assert "What these runs cost in FLOPs, in main runs:" in text
+    costs = next(line for line in text.split("main runs:")[1].splitlines() if "admire" in line)
+    assert [cell.strip() for cell in costs.strip("|").split("|")][2:] == ["6", "12", "—"]
+    scores = next(line for line in text.splitlines() if "admire" in line)
+    assert scores.count(r"\*\*") == 2
+
+
+@pytest.mark.parametrize("score", [1.0, -1.0])
+def test_the_picture_holds_every_point_and_draws(score):
+    more = [bought(f"regmix[proxies={runs}]", seed, score, runs) for runs in (12, 24) for seed in (0, 1)]
+    picture = curve_picture(group(*more))
+    assert [len(curve["points"]) for curve in picture.data["curves"]] == [2, 3]
+    assert picture.data["baselines"] == [["uniform", 2.0]]
+    assert picture.png()[:4] == b"\x89PNG"
