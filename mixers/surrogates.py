@@ -15,7 +15,7 @@ from scipy import optimize, stats
 
 from mixers.base import Array, MixerError
 
-HIGHEST_EXPONENT = 300.0  # of a law in mid-search; a fitted one is far below
+HIGHEST_EXPONENT = 300.0  # of a law in mid-search or far outside of its runs; elsewhere they are far below
 FIRST_STEPS = 40  # of the search from each start; the best of them goes on
 START_RIDGE = 1e-4  # only for the points that the search starts from
 
@@ -43,8 +43,8 @@ class LogLinear:
     t: Array
 
     def predict(self, mixtures: Array) -> Array:
-        """[k, n] for [k, m]."""
-        return np.asarray(self.c + np.exp(self.b + mixtures @ self.t.T))
+        """[k, n] for [k, m]; finite also where a law is asked far outside of what it was fitted on."""
+        return np.asarray(self.c + np.exp(np.minimum(self.b + mixtures @ self.t.T, HIGHEST_EXPONENT)))
 
     def gradient(self, mixture: Array, weights: Array) -> Array:
         """[m] gradient of the weighted sum of the losses, weights [n], at one mixture [m]."""

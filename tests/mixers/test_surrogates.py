@@ -52,6 +52,14 @@ def test_a_law_predicts_by_hand():
     np.testing.assert_allclose(law.gradient(np.array([0.5, 0.5]), np.array([3.0])), [3 * np.log(4.0), -3 * np.log(4.0)])
 
 
+def test_a_law_that_is_asked_far_outside_answers_a_number():
+    steep = LogLinear(c=np.zeros(1), b=np.zeros(1), t=np.array([[2000.0, -2000.0]]))
+    predicted = steep.predict(np.eye(2))
+    assert np.all(np.isfinite(predicted))
+    assert predicted[0, 0] > 1e100
+    assert surrogates.agreement(np.array([1.0, 2.0]), predicted[:, 0])["mae"] > 1e100
+
+
 def test_the_gradient_is_that_of_the_prediction():
     p, weights = draws(1)[0], np.array([0.3, 0.7])
     steps = 1e-6 * np.eye(4)
