@@ -16,7 +16,8 @@ class MixingLaws(OfflineMixer):
 
     Sources: Ye et al., *Data Mixing Laws: Optimizing Data Mixtures by Predicting Language Modeling Performance* (arXiv
     2403.16952; yegcjs/mixinglaws 8ad3e12), and *Olmix* (arXiv 2602.12237; allenai/olmix 9586977), known from notes on
-    the papers; fit and solve are checked against Olmix's code. The law has m + 2 parameters a target, one of which the simplex makes superfluous.
+    the papers; fit and solve are checked against Olmix's code. The law has m + 2 parameters a target, one of which the
+    simplex makes superfluous.
 
     Olmix is ``mixing_laws[kl=0.05,max_epochs=4,huber=0.02]``: the same law, plus kl KL(p || training shares) and a cap
     on repetition in the solve, which its ablations find to be the right place. Its losses are bits per byte, so that
@@ -32,9 +33,10 @@ class MixingLaws(OfflineMixer):
     - The paper's released pipeline ends otherwise: an AdaBoost of 30 small networks of exponential units, best of 16
       seeds by training error, and a search over a grid with a floor of 1/16. Left out. The law is fitted by L-BFGS
       from starts that are solved for, in place of hundreds of random ones (Olmix: 300).
-    - huber: 0.01 as released, on losses (Olmix, which adapts that code: 0.02). Where laws miss by more than that, nearly all residuals count as amounts, and a larger value fits better. On ten
-      draws of 54 of RegMix's runs laws miss by about 0.05, and rank 256 other runs with Spearman 0.91 on Pile-CC and
-      0.90 over all 13 losses; with 0.2 in place of 0.01 both are 0.93.
+    - huber: 0.01 as released, on losses (Olmix, which adapts that code: 0.02). Where laws miss by more than that,
+      nearly all residuals count as amounts, and a larger value fits better. On ten draws of 54 of RegMix's runs laws
+      miss by about 0.05, and rank 256 other runs with Spearman 0.91 on Pile-CC and 0.90 over all 13 losses; with 0.2 in
+      place of 0.01 both are 0.93.
     - The paper's laws over steps and model size, nested with this one, are left out: proxies have one length and size.
       So is Olmix's reuse of a mixture when domains are added: a trial has one set of domains.
     - Weighted by target shares, as in the paper's law for an unknown validation mixture; Olmix weighs targets equally.
