@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mixers import optimum, surrogates, swarm
-from mixers.base import Array, MixerError, Problem, Span, space
+from mixers.base import Array, Lab, MixerError, Mixture, Problem, Purchases, Span, space
 from mixers.offline import OfflineConfig, OfflineMixer
+from mixers.reuse import Reuse, collapse
 from mixers.surrogates import LogLinear, Surrogate
 
 
@@ -38,7 +39,9 @@ class MixingLaws(OfflineMixer):
       miss by about 0.05, and rank 256 other runs with Spearman 0.91 on Pile-CC and 0.90 over all 13 losses; with 0.2 in
       place of 0.01 both are 0.93.
     - The paper's laws over steps and model size, nested with this one, are left out: proxies have one length and size.
-      So is Olmix's reuse of a mixture when domains are added: a trial has one set of domains.
+    - reuse: Olmix's full reuse of an earlier mixture, for when domains come or change: those that it names keep their
+      shares relative to each other, and the search is over the others and their sum (:mod:`mixers.reuse`). Its partial
+      reuse frees further domains, chosen by hand: leave them out of ``reuse``.
     - Weighted by target shares, as in the paper's law for an unknown validation mixture; Olmix weighs targets equally.
     - Scale: losses times s act as Huber's threshold divided by s, and as kl divided by s.
     """
@@ -54,8 +57,9 @@ class MixingLaws(OfflineMixer):
     class Config(OfflineConfig):
         """kl: weight of the divergence from the training shares, in units of the loss (Olmix: lambda, 0.05).
 
-        huber: where the fit's misfit turns linear, in units of the loss. starts: of each fit. The others:
-        :class:`mixers.offline.OfflineConfig`.
+        huber: where the fit's misfit turns linear, in units of the loss. starts: of each fit. reuse: shares of domains
+        that keep their proportions, as in ``reuse={wiki: 0.3, code: 0.1}``; the report calls their sum ``reused``. The
+        others: :class:`mixers.offline.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "mixing_laws"
@@ -63,6 +67,7 @@ class MixingLaws(OfflineMixer):
         kl: float = 0.0
         huber: float = 0.01
         starts: int = 4
+        reuse: dict[str, float] = field(default_factory=dict)
 
         def __post_init__(self) -> None:
             OfflineConfig.__post_init__(self)
@@ -73,6 +78,22 @@ class MixingLaws(OfflineMixer):
             ):
                 if not valid:
                     raise MixerError(f"mixing_laws: {rule}")
+
+    def _reuse(self, problem: Problem) -> Reuse | None:
+        kept = self.config.reuse
+        return collapse(problem, kept, self.name) if kept else None
+
+    def purchases(self, problem: Problem) -> Purchases:
+        """The proxy runs, exactly."""
+        reuse = self._reuse(problem)
+        return super().purchases(problem) if reuse is None else reuse.orders(super().purchases(reuse.problem))
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        """Buy the proxy runs and learn from them."""
+        reuse = self._reuse(problem)
+        if reuse is None:
+            return super().start(problem, lab)
+        return reuse.expand(super().start(reuse.problem, reuse.lab(lab)))
 
     def fit(self, mixtures: Array, losses: Array) -> LogLinear:
         """One law a target."""
