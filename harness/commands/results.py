@@ -1,4 +1,4 @@
-"""``harness rows``, ``compare``, ``leaderboard`` and ``export``."""
+"""``harness rows``, ``compare``, ``leaderboard``, ``overview`` and ``export``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,36 @@ def leaderboard(folder: tuple[Path, ...], out: Path, name: str | None, title: st
     name = name or "-".join(sorted({f"{row['spec']['task']}-{row['spec']['preset']}" for row in found}))
     page = publish(found, out, name, title)
     click.echo(f"wrote {page}")
+
+
+@click.command()
+@click.argument("folder", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--baseline", type=click.Choice(["natural", "uniform"]), default="natural", show_default=True,
+              help="Mixer that the others are compared with.")  # fmt: skip
+@click.option("--into", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Page that has the marks of an overview, in the place of the terminal.")  # fmt: skip
+def overview(folder: tuple[Path, ...], baseline: str, into: Path | None) -> None:
+    """One table over several leaderboards: did a mixer beat the baseline there?
+
+    FOLDER: published leaderboards or run folders; by default all leaderboards below leaderboards/.
+
+    \b
+    Examples:
+      harness overview
+      harness overview leaderboards/text-nano runs/mine --baseline uniform
+      harness overview --into docs/mixers.md
+    """
+    from harness.leaderboard.overview import boards, put_into
+    from harness.leaderboard.overview import overview as made
+
+    folders = list(folder) or boards(Path("leaderboards"))
+    if not folders:
+        raise UserError("no leaderboard below leaderboards/; name folders, for example: harness overview runs/demo")
+    text = made(folders, baseline)
+    if into is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"{'wrote' if put_into(into, text) else 'nothing to change in'} {into}")
 
 
 @click.command()

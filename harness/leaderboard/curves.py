@@ -55,7 +55,7 @@ def curves_of(group: Group) -> Curves | None:
     families: dict[CellKey, list[list[Row]]] = {}
     for (partition, mixer), rows in cells.items():
         if rows[0]["overhead"].get("purchases", {}).get("runs"):
-            families.setdefault((partition, _family(mixer)), []).append(rows)
+            families.setdefault((partition, family(mixer)), []).append(rows)
     families = {key: members for key, members in families.items() if len({_runs(rows) for rows in members}) > 1}
     if not families:
         return None
@@ -108,7 +108,7 @@ def tables(found: Curves) -> list[str]:
     return parts
 
 
-def _family(label: str) -> str:
+def family(label: str) -> str:
     """A mixer's label without the number of runs: ``regmix[proxies=54,model=linear]`` -> ``regmix[model=linear]``."""
     name, parameters = wording.parts(label)
     kept = [each for each in parameters if each.split("=")[0].strip() not in BUDGET]
