@@ -91,12 +91,21 @@ def _describe(plugin: Plugin) -> str:
         raise UserError(f"{plugin.name}: its Config must be a frozen dataclass ({plugin.origin})")
     fields = dataclasses.fields(config)
     if fields:
-        parts += ["parameters", inspect.getdoc(config) or "", ""]
+        parts += ["parameters", _described(config), ""]
         parts.append(tabulate([[f.name, _type(f.type), _default(f)] for f in fields],
                               headers=["name", "type", "default"], tablefmt="simple"))  # fmt: skip
     else:
         parts.append("no parameters")
     return "\n".join(parts)
+
+
+def _described(config: type) -> str:
+    """What a config says of its fields, and then what those say that it inherits them from."""
+    own = [cls for cls in config.__mro__ if dataclasses.is_dataclass(cls) and cls.__doc__]
+    texts = [
+        inspect.cleandoc(cls.__doc__ or "") for cls in own if not (cls.__doc__ or "").startswith(f"{cls.__name__}(")
+    ]
+    return "\n\n".join(texts)
 
 
 def _type(annotation: object) -> str:

@@ -40,6 +40,12 @@ def test_lists_show_name_origin_and_summary(call):
     assert "nano" in call("list", "presets").output
 
 
+def test_info_shows_what_inherited_parameters_mean(call):
+    output = call("info", "mixing_laws").output
+    assert "kl: weight of the divergence" in output
+    assert "match_repetition: see" in output, "a field of the config that it extends"
+
+
 def test_info_shows_source_and_parameters(call):
     output = call("info", "rnb").output
     assert "2505.00358" in output
