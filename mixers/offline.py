@@ -108,28 +108,33 @@ class Evidence:
 
 
 class OfflineMixer(Mixer):
-    """A static mixture, recommended by a surrogate of proxy runs. Everything is bought before the first step.
-
-    pooled: one model of the weighted loss, in place of one a target.
-    """
+    """A static mixture, recommended by a surrogate of proxy runs. Everything is bought before the first step."""
 
     Config = OfflineConfig
-    pooled: ClassVar[bool] = False
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._report: dict[str, Any] = {}
         self._remarks: dict[str, Any] = {}  # a subclass's own, which go into the report
 
+    @property
+    def pooled(self) -> bool:
+        """Whether one model of the weighted loss is fitted, in place of one a target."""
+        return False
+
     def needs(self) -> Needs:
         """One round: the mixture is static."""
         return Needs(rounds=1)
 
+    def _count(self, problem: Problem) -> int:
+        """Number of proxy runs."""
+        given: int | None = self.config.proxies
+        return 3 * (problem.m + 1) if given is None else given
+
     def _schedule(self, problem: Problem) -> list[tuple[Array, Fidelity]]:
         """The mixtures of the swarm, each with the fidelity; none for a single domain."""
         c = self.config
-        count = 3 * (problem.m + 1) if c.proxies is None else c.proxies
-        drawn = c.swarm.draw(problem, count, SWARM) if problem.m > 1 else ()
+        drawn = c.swarm.draw(problem, self._count(problem), SWARM) if problem.m > 1 else ()
         return [(mixture, c.fidelity) for mixture in drawn]
 
     def purchases(self, problem: Problem) -> Purchases:

@@ -61,7 +61,13 @@ def measure(problem: Problem, lab: Lab, schedule: Sequence[tuple[Array, Fidelity
 
     Idle workers make the runs of one call side by side. NaN where a target has no example or a run diverged.
     """
-    return np.stack([result.final for result in lab.train(orders(problem, schedule))])
+    return measure_and_bill(problem, lab, schedule)[0]
+
+
+def measure_and_bill(problem: Problem, lab: Lab, schedule: Sequence[tuple[Array, Fidelity]]) -> tuple[Array, Array]:
+    """As :func:`measure`, and [k] the FLOPs of each run."""
+    results = lab.train(orders(problem, schedule))
+    return np.stack([result.final for result in results]), np.array([result.flops for result in results])
 
 
 def objective(problem: Problem, target: str | None, losses: Array) -> Array:
