@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ class Admire(OfflineMixer):
                 (self.model in ("sum", "each"), f"model is sum or each, not {self.model}"),
                 (self.inputs in ("root", "share"), f"inputs is root or share, not {self.inputs}"),
                 (
-                    all(0.0 < a < b for a, b in zip(sizes, sizes[1:], strict=False)) and sizes[-1] == self.proxy_size,
+                    all(0.0 < a < b for a, b in pairwise(sizes)) and sizes[-1] == self.proxy_size,
                     f"sizes must ascend from above 0 and end with proxy_size = {self.proxy_size:g}, not {list(sizes)}",
                 ),
                 (self.ard is None or len(sizes) == 1, "ard is of one size: with several it is always on"),
@@ -141,7 +142,7 @@ class Admire(OfflineMixer):
         return super().start(problem, lab)
 
     def _opening(self, problem: Problem) -> tuple[Array, IntArray, int]:
-        """What is run before the first choice, [k, m] and [k] places of their sizes; and how many full runs are left."""
+        """What is run before the first choice, [k, m], the places of its sizes, [k], and how many full runs are left."""
         c = self.config
         drawn = np.stack([mixture for mixture, _ in self._schedule(problem)])
         first = drawn[: problem.m + 1 if c.initial is None else c.initial]
@@ -167,7 +168,7 @@ class Admire(OfflineMixer):
         return [(mixture, fidelities[k]) for mixture, k in zip(mixtures, levels, strict=True)]
 
     def explore(self, problem: Problem, lab: Lab) -> tuple[Array, Array]:
-        """The first runs in one call to the lab, then one a call. With several sizes the inputs have one more column."""
+        """The first runs in one call to the lab, then one a call. With several sizes inputs have one more column."""
         c = self.config
         mixtures, levels, budget = self._opening(problem)
         most = len(levels) + budget if len(c.prices) == 1 else c.runs or 3 * self._count(problem)
@@ -206,8 +207,9 @@ class Admire(OfflineMixer):
         if len(c.prices) == 1:
             new = swarm.untried(pool, tried, APART)
             return new[process.log_improvement(new, shares, float(runs.values.min())).argmax()], 0
-        allowed = tried[(tried <= swarm.repetition_caps(home, c.max_epochs) + 1e-9).all(axis=1)]
-        parts = {k: swarm.untried(np.concatenate((pool, allowed)), tried[levels == k], APART) for k in np.flatnonzero(within)}
+        again = tried[(tried <= swarm.repetition_caps(home, c.max_epochs) + 1e-9).all(axis=1)]
+        choice = np.concatenate((pool, again))
+        parts = {k: swarm.untried(choice, tried[levels == k], APART) for k in np.flatnonzero(within)}
         places = np.concatenate([np.full(len(part), k) for k, part in parts.items()])
         rows = self._inputs(np.concatenate(list(parts.values())), places)
         judged = process.entropy_for_cost(rows, pool, c.prices[places], samples=c.values, seed=len(tried))

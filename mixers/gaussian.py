@@ -77,7 +77,7 @@ class Process:
         return np.asarray(-torch.cat(parts).numpy())
 
     def log_improvement(self, mixtures: Array, shares: Array, least: float) -> Array:
-        """[k] logarithm of the expected improvement of mixtures, [k, m], on a loss; shares: [n] of the targets in it."""
+        """[k] logarithm of the expected improvement of mixtures, [k, m], on a loss; shares: [n] of its targets."""
         import torch
         from botorch.acquisition.analytic import LogExpectedImprovement
 

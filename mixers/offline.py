@@ -102,7 +102,7 @@ class Evidence:
 
     @property
     def alike(self) -> BoolArray:
-        """[k] which runs are at the largest value of every further column: those that can be compared with each other."""
+        """[k] which runs are at the largest value of every further column, and so can be compared with each other."""
         further = self.inputs[:, self.home.m :]
         return np.asarray((further == further.max(axis=0)).all(axis=1))
 
@@ -224,7 +224,7 @@ class OfflineMixer(Mixer):
 
     @abstractmethod
     def fit(self, mixtures: Array, losses: Array) -> Surrogate:
-        """The surrogate of runs on mixtures [k, m] with finite losses [k, n]; see :class:`Evidence` for more columns."""
+        """The surrogate of runs on mixtures [k, m] with finite losses [k, n]; more columns: :class:`Evidence`."""
 
     @abstractmethod
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:

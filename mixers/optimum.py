@@ -29,7 +29,7 @@ def predicted(surrogate: Surrogate, shares: Array, mixtures: Array) -> Array:
 
 
 def lowest(surrogate: Surrogate, shares: Array, mixtures: Array, top: int) -> IntArray:
-    """[top] positions of the mixtures, [k, m], with the least predicted loss, best first; among equals in their order."""
+    """[top] positions of the mixtures, [k, m], with the least predicted loss, best first; equals in their order."""
     return np.argsort(predicted(surrogate, shares, mixtures), kind="stable")[:top]
 
 
