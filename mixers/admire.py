@@ -142,7 +142,7 @@ class Admire(OfflineMixer):
         return super().start(problem, lab)
 
     def _opening(self, problem: Problem) -> tuple[Array, IntArray, int]:
-        """What is run before the first choice, [k, m], the places of its sizes, [k], and how many full runs are left."""
+        """What is run before the first choice, [k, m], places of their sizes, [k], and how many full runs are left."""
         c = self.config
         drawn = np.stack([mixture for mixture, _ in self._schedule(problem)])
         first = drawn[: problem.m + 1 if c.initial is None else c.initial]
