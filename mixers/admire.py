@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,7 +12,7 @@ from mixers import gaussian, optimum, proxies, swarm
 from mixers.base import Array, BoolArray, Choices, IntArray, Lab, MixerError, Mixture, Problem, Purchases, Span, space
 from mixers.gaussian import Inputs, Process, Settings
 from mixers.offline import SIMULATION, Evidence, OfflineConfig, OfflineMixer
-from mixers.proxies import Fidelity
+from mixers.proxies import Ladder
 from mixers.surrogates import Surrogate
 
 PROPOSALS = 2000  # plus the number of runs: seeds of the candidates for the next one
@@ -40,14 +38,15 @@ class Admire(OfflineMixer):
       The multi-fidelity script takes the arg-max of the *acquisition*, which is what one should run next.
     - The simplex: weights sum to one, so a coordinate is superfluous. Leaving one out would treat that domain apart.
       Roots of shares lie on a sphere, where no domain is apart, and differences between small shares count more;
-      ``inputs=share`` are the scripts' raw weights, whose distances within the simplex are as well defined. On 54 of
-      RegMix's runs roots rank 256 others with Spearman 0.98 on Pile-CC, raw shares with 0.93.
-    - Kernel: Matern 5/2 with a length scale a domain and BoTorch's present prior for many dimensions, for one size; for
-      several BoTorch's multi-fidelity model, as in the scripts (library defaults, on losses standardised here).
-    - model: ``sum`` is one process of the weighted loss, as in the scripts, which have one score; expected improvement
-      and entropy are of one number. ``each`` is a process a target, whose weighted sum is normal, too, for one size.
-      On 27 and 54 of RegMix's runs the mean of 13 losses is ranked with 0.61 and 0.80 by ``sum``, with 0.94 and 0.97 by
-      ``each``; it is not the paper's.
+      ``inputs=share`` are the scripts' raw weights, whose distances within the simplex are as well defined. Fitted on
+      54 of RegMix's runs, roots rank 256 others with Spearman 0.98 on Pile-CC, raw shares with 0.91.
+    - model: ``sum`` is one process of the weighted loss, as in the scripts, which have one score; improvement and
+      entropy are of one number. ``each`` is a process a target, whose weighted sum is normal, too; for one size alone,
+      as BoTorch's entropy takes one output. It is not the paper's, and ranks RegMix's mean loss better (below).
+    - Kernel: Matern 5/2; with several sizes BoTorch's multi-fidelity model, as in the scripts (library defaults, on
+      losses standardised here). A length scale a domain (``ard``), under BoTorch's prior for many dimensions, is for
+      losses that hang on few domains: on 27 and 54 of RegMix's runs the mean of 13 losses is ranked with 0.75 and 0.89
+      by one scale and ``sum``, with 0.61 and 0.80 by many and ``sum``, with 0.94 and 0.97 by many and ``each``.
     - initial: m + 1 mixtures of the swarm (scripts: 1), at the smallest size; three of them at each other size.
     - Budget: as many runs as other offline mixers make, 3 (m + 1). With several sizes that is the price, in runs at the
       last size, of all together, and ``runs`` limits their number. What a run of a size costs is read off the bill of
@@ -72,7 +71,8 @@ class Admire(OfflineMixer):
         costs: of a run at each size, for the choice of the next; none: sizes relative to the last. initial: mixtures
         before the first choice; none: m + 1. runs: at most, with several sizes; none: 3 times ``proxies``. candidates:
         for the next run. answers: for the answer. values: samples of the least loss (scripts: 1). iterations: of a fit.
-        model, inputs: see the class. The others: :class:`mixers.offline.OfflineConfig`.
+        model, inputs, ard: see the class; ard of none: with ``model=each`` and with several sizes. The others:
+        :class:`mixers.offline.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "admire"
@@ -91,20 +91,12 @@ class Admire(OfflineMixer):
 
         def __post_init__(self) -> None:
             OfflineConfig.__post_init__(self)
-            sizes, costs = self.sizes or (self.proxy_size,), self.costs or (1.0,)
+            self.ladder.checked("admire")
             for valid, rule in (
                 (self.model in ("sum", "each"), f"model is sum or each, not {self.model}"),
                 (self.inputs in ("root", "share"), f"inputs is root or share, not {self.inputs}"),
-                (
-                    all(0.0 < a < b for a, b in pairwise(sizes)) and sizes[-1] == self.proxy_size,
-                    f"sizes must ascend from above 0 and end with proxy_size = {self.proxy_size:g}, not {list(sizes)}",
-                ),
-                (self.ard is None or len(sizes) == 1, "ard is of one size: with several it is always on"),
-                (len(sizes) == 1 or self.model == "sum", "several sizes need model=sum"),
-                (
-                    self.costs is None or (len(costs) == len(sizes) and all(0.0 < c < float("inf") for c in costs)),
-                    f"costs must be one positive number a size, of {len(sizes)} in all, not {list(costs)}",
-                ),
+                (self.ard is None or len(self.sizes) <= 1, "ard is of one size: with several it is always on"),
+                (len(self.sizes) <= 1 or self.model == "sum", "several sizes need model=sum"),
                 (self.initial is None or self.initial >= 3, f"initial must be at least 3, not {self.initial}"),
                 (self.runs is None or self.runs >= 3, f"runs must be at least 3, not {self.runs}"),
                 (
@@ -116,19 +108,9 @@ class Admire(OfflineMixer):
                     raise MixerError(f"admire: {rule}")
 
         @property
-        def fidelities(self) -> list[Fidelity]:
-            """By size."""
-            return [replace(self.fidelity, size=size) for size in self.sizes or (self.proxy_size,)]
-
-        @property
-        def relative(self) -> Array:
-            """[s] sizes as shares of the last."""
-            return np.array(self.sizes or (1.0,)) / (self.sizes[-1] if self.sizes else 1.0)
-
-        @property
-        def prices(self) -> Array:
-            """[s] believed costs in runs at the last size."""
-            return self.relative if self.costs is None else np.array(self.costs) / self.costs[-1]
+        def ladder(self) -> Ladder:
+            """The sizes."""
+            return Ladder(last=self.fidelity, sizes=self.sizes, costs=self.costs)
 
     @property
     def pooled(self) -> bool:
@@ -143,13 +125,13 @@ class Admire(OfflineMixer):
 
     def _opening(self, problem: Problem) -> tuple[Array, IntArray, int]:
         """What is run before the first choice, [k, m], places of their sizes, [k], and how many full runs are left."""
-        c = self.config
+        c, ladder = self.config, self.config.ladder
         drawn = np.stack([mixture for mixture, _ in self._schedule(problem)])
         first = drawn[: problem.m + 1 if c.initial is None else c.initial]
-        further = [first[:SHARED]] * (len(c.prices) - 1)
+        further = [first[:SHARED]] * (len(ladder.prices) - 1)
         mixtures = np.concatenate((first, *further))
         levels = np.concatenate([np.full(len(part), k) for k, part in enumerate((first, *further))])
-        left = len(drawn) - float(c.prices[levels].sum())
+        left = len(drawn) - float(ladder.prices[levels].sum())
         if left < -1e-9:
             cost = len(drawn) - left
             raise MixerError(f"admire: the first runs cost {cost:.3g} of {len(drawn)} proxies; raise proxies")
@@ -160,75 +142,61 @@ class Admire(OfflineMixer):
         if problem.m == 1:
             return Purchases()
         mixtures, levels, left = self._opening(problem)
-        schedule = [*self._orders(mixtures, levels), *[(problem.train_shares, self.config.fidelity)] * left]
-        return Purchases(runs=proxies.orders(problem, schedule))
-
-    def _orders(self, mixtures: Array, levels: Sequence[int] | IntArray) -> list[tuple[Array, Fidelity]]:
-        fidelities = self.config.fidelities
-        return [(mixture, fidelities[k]) for mixture, k in zip(mixtures, levels, strict=True)]
+        first, later = self.config.ladder.schedule(mixtures, levels), (problem.train_shares, self.config.fidelity)
+        return Purchases(runs=proxies.orders(problem, [*first, *[later] * left]))
 
     def explore(self, problem: Problem, lab: Lab) -> tuple[Array, Array]:
         """The first runs in one call to the lab, then one a call. With several sizes inputs have one more column."""
-        c = self.config
+        c, ladder = self.config, self.config.ladder
         mixtures, levels, budget = self._opening(problem)
-        most = len(levels) + budget if len(c.prices) == 1 else c.runs or 3 * self._count(problem)
-        losses, flops = proxies.measure_and_bill(problem, lab, self._orders(mixtures, levels))
-        prices, left = c.prices, float(budget)
+        most = len(levels) + budget if len(ladder.prices) == 1 else c.runs or 3 * self._count(problem)
+        losses, flops = proxies.measure_and_bill(problem, lab, ladder.schedule(mixtures, levels))
+        prices, left = ladder.prices, float(budget)
         if np.all(flops > 0.0):
             bills = np.array([flops[levels == k].mean() for k in range(len(prices))])
             prices = bills / bills[-1]
         while len(levels) < most and np.any(within := prices <= left + 1e-9):
             with threadpool_limits(1, user_api="blas"):
-                runs = self.evidence(problem, self._inputs(mixtures, levels), losses)
+                runs = self.evidence(problem, ladder.inputs(mixtures, levels), losses)
                 mixture, level = self._next(runs, mixtures[:, swarm.columns(problem, runs.home)], levels, within)
             mixture = mixture[swarm.columns(runs.home, problem)][None]
-            found = proxies.measure(problem, lab, self._orders(mixture, [level]))
+            found = proxies.measure(problem, lab, ladder.schedule(mixture, [level]))
             mixtures, losses = np.concatenate((mixtures, mixture)), np.concatenate((losses, found))
             levels, left = np.append(levels, level), left - float(prices[level])
         if len(prices) > 1:
             counts = np.bincount(levels, minlength=len(prices)).tolist()
             self._remarks = {"sizes": dict(zip(map(str, c.sizes), counts, strict=True)), "prices": prices.tolist()}
-        return self._inputs(mixtures, levels), losses
-
-    def _inputs(self, mixtures: Array, levels: IntArray) -> Array:
-        """Mixtures, with their sizes where there are several."""
-        relative = self.config.relative
-        return mixtures if len(relative) == 1 else np.column_stack((mixtures, relative[levels]))
+        return ladder.inputs(mixtures, levels), losses
 
     def _next(self, runs: Evidence, tried: Array, levels: IntArray, within: BoolArray) -> tuple[Array, int]:
         """The mixture, [m], and the size to run next; tried: [k, m] at sizes [k]; within: [s] sizes that are left."""
-        c, home, shares = self.config, runs.home, runs.shares
+        c, ladder, home, shares = self.config, self.config.ladder, runs.home, runs.shares
         process = self.fit(runs.inputs, runs.losses)
-        pool = self._pool(home, c.candidates, PROPOSALS + len(tried))
+        pool = self.pool(home, c.candidates, PROPOSALS + len(tried))
         best = optimum.argmin(process, shares, pool)
         moved = pool[: round(AROUND * len(pool))]
         rng = np.random.default_rng([home.seed, PROPOSALS, len(tried)])
         moved += rng.uniform(size=(len(moved), 1)) * (best - moved)
-        if len(c.prices) == 1:
+        if len(ladder.prices) == 1:
             new = swarm.untried(pool, tried, APART)
             return new[process.log_improvement(new, shares, float(runs.values.min())).argmax()], 0
         again = tried[(tried <= swarm.repetition_caps(home, c.max_epochs) + 1e-9).all(axis=1)]
         choice = np.concatenate((pool, again))
         parts = {k: swarm.untried(choice, tried[levels == k], APART) for k in np.flatnonzero(within)}
         places = np.concatenate([np.full(len(part), k) for k, part in parts.items()])
-        rows = self._inputs(np.concatenate(list(parts.values())), places)
-        judged = process.entropy_for_cost(rows, pool, c.prices[places], samples=c.values, seed=len(tried))
+        rows = ladder.inputs(np.concatenate(list(parts.values())), places)
+        judged = process.entropy_for_cost(rows, pool, ladder.prices[places], samples=c.values, seed=len(tried))
         return rows[judged.argmax(), : home.m], int(places[judged.argmax()])
-
-    def _pool(self, home: Problem, count: int, seed: int) -> Array:
-        """[count, m] from the swarm, within the caps."""
-        caps = swarm.repetition_caps(home, self.config.max_epochs)
-        return np.array(self.config.swarm.draw(home, count, seed, caps=caps, new=False))
 
     def fit(self, mixtures: Array, losses: Array) -> Process:
         """A process of the weighted loss, or one a target; mixtures: [k, m], or [k, m + 1] with a size."""
         c = self.config
         ard = c.model == "each" if c.ard is None else c.ard
-        m = mixtures.shape[1] - (len(c.prices) > 1)
+        m = mixtures.shape[1] - (len(c.ladder.prices) > 1)
         return gaussian.fit(mixtures, losses, m, Settings(inputs=c.inputs, ard=ard, iterations=c.iterations))
 
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:
         """The least mean at the last size."""
-        pool = self._pool(home, self.config.answers, SIMULATION)
+        pool = self.pool(home, self.config.answers, SIMULATION)
         best = optimum.argmin(surrogate, shares, pool)
         return optimum.refine(lambda p: optimum.predicted(surrogate, shares, p), best, pool[:REFINED])

@@ -145,18 +145,12 @@ class Climb(OfflineMixer):
     def _proposed(self, runs: Evidence, tried: Array, count: int) -> Array:
         """[count, m] at random of the best untried candidates, for the round after the runs ``tried``, [k, m]."""
         c, home = self.config, runs.home
-        pool = swarm.untried(self._pool(home, PROPOSALS + len(tried)), tried, APART)
+        pool = swarm.untried(self.pool(home, c.candidates, PROPOSALS + len(tried)), tried, APART)
         surrogate = self.fit(runs.inputs, runs.losses)
         top = pool[optimum.lowest(surrogate, runs.shares, pool, c.exploration * count)]
         rng = np.random.default_rng([home.seed, PICKS, len(tried)])
         picked = rng.choice(len(top), count, replace=len(top) < count)
         return np.asarray(top[np.sort(picked)])
-
-    def _pool(self, home: Problem, seed: int) -> Array:
-        """[candidates, m] from the swarm, within the caps."""
-        c = self.config
-        caps = swarm.repetition_caps(home, c.max_epochs)
-        return np.asarray(c.swarm.draw(home, c.candidates, seed, caps=caps, new=False))
 
     def fit(self, mixtures: Array, losses: Array) -> Surrogate:
         """Shallow trees, one booster a target."""
@@ -175,7 +169,7 @@ class Climb(OfflineMixer):
 
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:
         """The candidate with the least predicted loss."""
-        return optimum.argmin(surrogate, shares, self._pool(home, SIMULATION))
+        return optimum.argmin(surrogate, shares, self.pool(home, self.config.candidates, SIMULATION))
 
     def settle(self, runs: Evidence, surrogate: Surrogate, best: Array, error: float) -> Array:
         """That candidate, or the best run."""

@@ -218,6 +218,12 @@ class OfflineMixer(Mixer):
             found["degenerate"] = {"domain": home.domains[top], "train_share": float(home.train_shares[top])}
         return found
 
+    def pool(self, home: Problem, count: int, seed: int) -> Array:
+        """[count, m] further mixtures of the swarm to choose from, within the caps on repetition."""
+        c = self.config
+        caps = swarm.repetition_caps(home, c.max_epochs)
+        return np.asarray(c.swarm.draw(home, count, seed, caps=caps, new=False))
+
     def settle(self, runs: Evidence, surrogate: Surrogate, best: Array, error: float) -> Array:
         """[m] the last word, once ``best``, [m], is recommended; error: mean absolute, of left-out runs' losses."""
         return best

@@ -289,8 +289,8 @@ def test_without_botorch_nothing_is_bought(monkeypatch):
     [
         ({"model": "all"}, "model is sum or each, not all"),
         ({"inputs": "log"}, "inputs is root or share, not log"),
-        ({"sizes": (1.0, 0.5)}, r"sizes must ascend from above 0 and end with proxy_size = 1, not \[1.0, 0.5\]"),
-        ({"sizes": (0.25, 0.5)}, r"sizes must ascend from above 0 and end with proxy_size = 1, not \[0.25, 0.5\]"),
+        ({"sizes": (1.0, 0.5)}, r"sizes must ascend from above 0 to proxy_size = 1, not \[1.0, 0.5\]"),
+        ({"sizes": (0.25, 0.5)}, r"sizes must ascend from above 0 to proxy_size = 1, not \[0.25, 0.5\]"),
         ({"sizes": (0.5, 1.0), "model": "each"}, "several sizes need model=sum"),
         ({"sizes": (0.5, 1.0), "ard": False}, "ard is of one size: with several it is always on"),
         ({"sizes": (0.5, 1.0), "costs": (1.0,)}, r"costs must be one positive number a size, of 2 in all, not \[1.0\]"),

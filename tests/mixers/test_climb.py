@@ -73,7 +73,7 @@ def test_later_rounds_run_new_mixtures_out_of_the_best_predicted():
     back = [3, 2, 1, 0]  # domains d, c, b, a are in the order of their sizes
     x = np.stack([run.mixture.weights for run in lab.orders])
     surrogate = mixer.fit(x[:9][:, back], lab.losses(x[:9]))
-    pool = mixer._pool(swarm.canonical(problem), 1009)
+    pool = mixer.pool(swarm.canonical(problem), 2000, 1009)
     pool = swarm.untried(pool, x[:9][:, back], APART)
     top = pool[np.argsort(optimum.predicted(surrogate, problem.target_shares, pool), kind="stable")[:12]]
     for fresh in x[9:13][:, back]:
@@ -84,9 +84,9 @@ def test_later_rounds_run_new_mixtures_out_of_the_best_predicted():
 
 def test_rounds_find_better_mixtures_than_a_single_swarm():
     gains = []
-    for seed in range(3):
+    for seed in range(2):
         lab = LawLab(world(seed=seed))
-        _, mixer = start(lab.problem, lab, proxies=49)
+        _, mixer = start(lab.problem, lab, proxies=49, trees=60)
         values = lab.losses(np.stack([run.mixture.weights for run in lab.orders])) @ lab.problem.target_shares
         gains.append(values[:28].mean() - values[28:].mean())
         least = [entry["best"] for entry in mixer.report()["before"]]
@@ -166,7 +166,7 @@ def test_trees_that_never_split_give_the_mean_of_the_candidates():
     weights, mixer = start(world(), rounds=(1.0,), proxies=3)
     assert np.ptp(mixer.fit(np.eye(3), np.arange(3.0)[:, None]).predict(np.eye(3))) == 0.0
     home = swarm.canonical(world())
-    np.testing.assert_allclose(weights[[3, 2, 1, 0]], mixer._pool(home, 1).mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(weights[[3, 2, 1, 0]], mixer.pool(home, 2000, 1).mean(axis=0), rtol=1e-9)
 
 
 def test_few_runs_still_split():
