@@ -22,7 +22,9 @@ ROWS = 256  # mixtures that are predicted at once: their joint covariance would 
 def botorch() -> Any:
     """The package, imported when it is needed; :class:`MixerError` where it is not installed."""
     try:
-        import botorch as package
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what it stands on
+            import botorch as package
     except ImportError:
         raise MixerError("BoTorch is not installed: pip install 'mixoff[admire]'") from None
     return package
@@ -36,7 +38,7 @@ def alone(seed: int) -> Iterator[None]:
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone: no other generator is touched
         torch.set_num_threads(1)
         try:
             yield
