@@ -1,6 +1,8 @@
-"""What one-shot offline mixers share: draw a swarm, buy a proxy run for each mixture, fit, recommend, and say how sure.
+"""What offline mixers share: buy proxy runs, fit a surrogate, recommend its best mixture, and say how sure.
 
-A subclass says what is fitted (:meth:`OfflineMixer.fit`) and what is recommended (:meth:`OfflineMixer.recommend`).
+A subclass says what is fitted (:meth:`OfflineMixer.fit`) and what is recommended (:meth:`OfflineMixer.recommend`). A
+one-shot mixer runs a swarm that is drawn beforehand; an iterative one has a loop of its own
+(:meth:`OfflineMixer.explore`), which asks :meth:`OfflineMixer.evidence` what its runs have shown so far.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mixers import proxies, swarm
-from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases
+from mixers.base import Array, BoolArray, IntArray, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases
 from mixers.proxies import Fidelity
 from mixers.surrogates import Surrogate, agreement, left_out
 from mixers.swarm import STRENGTHS, Swarm
@@ -72,20 +74,67 @@ class OfflineConfig:
         return Swarm(temperature=self.temperature, strengths=self.strengths, floor=self.floor, prior_cap=self.prior_cap)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What runs have shown, with the domains in canonical order, so that their places and names change nothing.
+
+    home: the problem in that order. inputs: [k, m + e], a run's mixture and, where runs differ in more, further
+    columns. losses: [k, n], finite, of the targets that count; shares: [n], their weights. rows: [k] positions of the
+    runs among all that were made; used: by target of the problem, whether it counts.
+    """
+
+    home: Problem
+    inputs: Array
+    losses: Array
+    shares: Array
+    rows: IntArray
+    used: BoolArray
+
+    @property
+    def mixtures(self) -> Array:
+        """[k, m]."""
+        return self.inputs[:, : self.home.m]
+
+    @property
+    def values(self) -> Array:
+        """[k] weighted losses: what is to be lowered."""
+        return np.asarray(self.losses @ self.shares)
+
+    @property
+    def alike(self) -> BoolArray:
+        """[k] which runs are at the largest value of every further column, and so can be compared with each other."""
+        further = self.inputs[:, self.home.m :]
+        return np.asarray((further == further.max(axis=0)).all(axis=1))
+
+
 class OfflineMixer(Mixer):
     """A static mixture, recommended by a surrogate of proxy runs. Everything is bought before the first step."""
 
     Config = OfflineConfig
 
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self._report: dict[str, Any] = {}
+        self._remarks: dict[str, Any] = {}  # a subclass's own, which go into the report
+
+    @property
+    def pooled(self) -> bool:
+        """Whether one model of the weighted loss is fitted, in place of one a target."""
+        return False
+
     def needs(self) -> Needs:
         """One round: the mixture is static."""
         return Needs(rounds=1)
 
+    def _count(self, problem: Problem) -> int:
+        """Number of proxy runs."""
+        given: int | None = self.config.proxies
+        return 3 * (problem.m + 1) if given is None else given
+
     def _schedule(self, problem: Problem) -> list[tuple[Array, Fidelity]]:
         """The mixtures of the swarm, each with the fidelity; none for a single domain."""
         c = self.config
-        count = 3 * (problem.m + 1) if c.proxies is None else c.proxies
-        drawn = c.swarm.draw(problem, count, SWARM) if problem.m > 1 else ()
+        drawn = c.swarm.draw(problem, self._count(problem), SWARM) if problem.m > 1 else ()
         return [(mixture, c.fidelity) for mixture in drawn]
 
     def purchases(self, problem: Problem) -> Purchases:
@@ -94,43 +143,65 @@ class OfflineMixer(Mixer):
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         """Buy the proxy runs and learn from them."""
+        self._remarks = {}
         if problem.m == 1:
-            self._report: dict[str, Any] = {"runs": 0}
+            self._report = {"runs": 0}
             return problem.mixture([1.0])
-        schedule = self._schedule(problem)
         proxies.objective(problem, self.config.target, np.zeros((1, len(problem.targets))))  # before money is spent
-        return self.learn(
-            problem, np.stack([mixture for mixture, _ in schedule]), proxies.measure(problem, lab, schedule)
-        )
+        inputs, losses = self.explore(problem, lab)
+        return self.learn(problem, inputs, losses)
 
-    def learn(self, problem: Problem, mixtures: Array, losses: Array) -> Mixture:
-        """The recommendation from runs on ``mixtures`` [k, m] with ``losses`` [k, n] by target, NaN where missing.
+    def explore(self, problem: Problem, lab: Lab) -> tuple[Array, Array]:
+        """What was run, [k, m + e] (see :class:`Evidence`), and its losses [k, n]: the whole schedule, in one call."""
+        schedule = self._schedule(problem)
+        return np.stack([mixture for mixture, _ in schedule]), proxies.measure(problem, lab, schedule)
 
-        Everything is computed in the canonical order of the domains, so that their places and names change nothing.
+    def evidence(self, problem: Problem, inputs: Array, losses: Array) -> Evidence:
+        """What runs have shown; inputs: [k, m + e] in the problem's order, losses: [k, n], NaN where missing.
+
+        Raises :class:`MixerError` where it is too little.
         """
-        with threadpool_limits(1, user_api="blas"):  # matrices are small: more threads are slower, and round otherwise
-            return self._learn(problem, mixtures, losses)
-
-    def _learn(self, problem: Problem, mixtures: Array, losses: Array) -> Mixture:
         home = swarm.canonical(problem)
         weights = proxies.objective(problem, self.config.target, losses)
         rows, used = proxies.usable(losses, weights), weights > 0.0
-        x = np.ascontiguousarray(mixtures[rows][:, swarm.columns(problem, home)])
-        y, shares = np.ascontiguousarray(losses[rows][:, used]), weights[used]
+        y, shares = losses[rows][:, used], weights[used]
+        order = [*swarm.columns(problem, home), *range(problem.m, inputs.shape[1])]
+        return Evidence(
+            home=home,
+            inputs=np.ascontiguousarray(inputs[rows][:, order]),
+            losses=(y @ shares)[:, None] if self.pooled else np.ascontiguousarray(y),
+            shares=np.ones(1) if self.pooled else shares,
+            rows=rows,
+            used=used,
+        )
+
+    def learn(self, problem: Problem, inputs: Array, losses: Array) -> Mixture:
+        """The recommendation from runs on mixtures [k, m] (see :class:`Evidence` for more columns) with losses [k, n].
+
+        Losses are by target, NaN where missing.
+        """
+        with threadpool_limits(1, user_api="blas"):  # matrices are small: more threads are slower, and round otherwise
+            return self._learn(problem, self.evidence(problem, inputs, losses), len(losses))
+
+    def _learn(self, problem: Problem, runs: Evidence, made: int) -> Mixture:
+        home, x, y, shares, truth = runs.home, runs.inputs, runs.losses, runs.shares, runs.values
         surrogate = self.fit(x, y)
-        best = self.recommend(home, surrogate, shares)
-        truth, apart = y @ shares, left_out(self.fit, x, y, FOLDS) @ shares
-        skipped = [name for name, used in zip(problem.targets, used, strict=True) if not used]
+        apart = left_out(self.fit, x, y, FOLDS) @ shares
+        left = agreement(truth, apart)
+        best = self.settle(runs, surrogate, self.recommend(home, surrogate, shares), left["mae"] or 0.0)
+        skipped = [name for name, used in zip(problem.targets, runs.used, strict=True) if not used]
+        first = int(np.where(runs.alike, truth, np.inf).argmin())
         self._report = {
-            "runs": len(rows),
+            "runs": len(x),
             "in_sample": agreement(truth, surrogate.predict(x) @ shares),
-            "left_out": agreement(truth, apart),
+            "left_out": left,
             "predicted": float((surrogate.predict(best[None]) @ shares)[0]),
-            "best_run": {"measured": float(truth.min()), "mixture": _named(home, x[truth.argmin()])},
+            "best_run": {"measured": float(truth[first]), "mixture": _named(home, runs.mixtures[first])},
             "recommended": _named(home, best),
-            **self._cautions(home, x, best),
+            **self._cautions(home, runs.mixtures, best),
+            **self._remarks,
             **({"skipped_targets": skipped} if skipped else {}),
-            **({"runs_without_losses": len(losses) - len(rows)} if len(rows) < len(losses) else {}),
+            **({"runs_without_losses": made - len(x)} if len(x) < made else {}),
         }
         return problem.mixture(best[swarm.columns(home, problem)])
 
@@ -147,9 +218,19 @@ class OfflineMixer(Mixer):
             found["degenerate"] = {"domain": home.domains[top], "train_share": float(home.train_shares[top])}
         return found
 
+    def pool(self, home: Problem, count: int, seed: int) -> Array:
+        """[count, m] further mixtures of the swarm to choose from, within the caps on repetition."""
+        c = self.config
+        caps = swarm.repetition_caps(home, c.max_epochs)
+        return np.asarray(c.swarm.draw(home, count, seed, caps=caps, new=False))
+
+    def settle(self, runs: Evidence, surrogate: Surrogate, best: Array, error: float) -> Array:
+        """[m] the last word, once ``best``, [m], is recommended; error: mean absolute, of left-out runs' losses."""
+        return best
+
     @abstractmethod
     def fit(self, mixtures: Array, losses: Array) -> Surrogate:
-        """The surrogate of runs on mixtures [k, m] with finite losses [k, n]."""
+        """The surrogate of runs on mixtures [k, m] with finite losses [k, n]; more columns: :class:`Evidence`."""
 
     @abstractmethod
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:

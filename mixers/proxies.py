@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,6 +52,59 @@ class Fidelity:
                 raise MixerError(f"{name}: {rule}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Fidelities of several sizes, the rungs; the last one is decided for.
+
+    last: its fidelity. sizes: of all, ascending; none: the last alone. costs: of a run on each rung, in any unit; none:
+    as the sizes.
+    """
+
+    last: Fidelity
+    sizes: tuple[float, ...] = ()
+    costs: tuple[float, ...] | None = None
+
+    @property
+    def fidelities(self) -> list[Fidelity]:
+        """By rung."""
+        return [replace(self.last, size=size) for size in self.sizes or (self.last.size,)]
+
+    @property
+    def relative(self) -> Array:
+        """[s] sizes as shares of the last."""
+        return np.array([fidelity.size / self.last.size for fidelity in self.fidelities])
+
+    @property
+    def prices(self) -> Array:
+        """[s] costs in runs on the last rung."""
+        return self.relative if self.costs is None else np.array(self.costs) / self.costs[-1]
+
+    def schedule(self, mixtures: Array, rungs: Sequence[int] | IntArray) -> list[tuple[Array, Fidelity]]:
+        """Mixtures, [k, m], with the fidelities of their rungs, [k]."""
+        return [(mixture, self.fidelities[rung]) for mixture, rung in zip(mixtures, rungs, strict=True)]
+
+    def inputs(self, mixtures: Array, rungs: IntArray) -> Array:
+        """[k, m + 1] mixtures with their relative sizes; with one rung [k, m], the mixtures alone."""
+        return mixtures if len(self.relative) == 1 else np.column_stack((mixtures, self.relative[rungs]))
+
+    def checked(self, name: str) -> None:
+        """Raise :class:`MixerError` in the name of a mixer where sizes or costs make no ladder."""
+        count, costs = len(self.fidelities), (1.0,) if self.costs is None else self.costs
+        ascending = all(0.0 < a < b for a, b in pairwise(self.sizes))
+        for valid, rule in (
+            (
+                not self.sizes or (ascending and self.sizes[-1] == self.last.size),
+                f"sizes must ascend from above 0 to proxy_size = {self.last.size:g}, not {list(self.sizes)}",
+            ),
+            (
+                self.costs is None or (len(costs) == count and all(0.0 < c < float("inf") for c in costs)),
+                f"costs must be one positive number a size, of {count} in all, not {list(costs)}",
+            ),
+        ):
+            if not valid:
+                raise MixerError(f"{name}: {rule}")
+
+
 def orders(problem: Problem, schedule: Sequence[tuple[Array, Fidelity]]) -> tuple[Run, ...]:
     """The orders of a schedule of mixtures, [m], with the fidelity of each."""
     return tuple(fidelity.order(problem, mixture) for mixture, fidelity in schedule)
@@ -61,7 +115,13 @@ def measure(problem: Problem, lab: Lab, schedule: Sequence[tuple[Array, Fidelity
 
     Idle workers make the runs of one call side by side. NaN where a target has no example or a run diverged.
     """
-    return np.stack([result.final for result in lab.train(orders(problem, schedule))])
+    return measure_and_bill(problem, lab, schedule)[0]
+
+
+def measure_and_bill(problem: Problem, lab: Lab, schedule: Sequence[tuple[Array, Fidelity]]) -> tuple[Array, Array]:
+    """As :func:`measure`, and [k] the FLOPs of each run."""
+    results = lab.train(orders(problem, schedule))
+    return np.stack([result.final for result in results]), np.array([result.flops for result in results])
 
 
 def objective(problem: Problem, target: str | None, losses: Array) -> Array:

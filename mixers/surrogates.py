@@ -95,7 +95,10 @@ def _ridge(x: Array, y: Array, penalty: float) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeSettings:
-    """As :class:`mixers.regmix.RegMix` has them. min_leaf: ``None`` for a tenth of the runs, from 2 to 20."""
+    """As :class:`mixers.regmix.RegMix` has them. min_leaf: ``None`` for a tenth of the runs, from 2 to 20.
+
+    depth: of a tree at most; ``None``: no limit beside that of its leaves. l1, l2: penalties on a leaf's value.
+    """
 
     learning_rate: float = 0.01
     rounds: int = 1000
@@ -103,6 +106,9 @@ class TreeSettings:
     inner_share: float = 0.2
     min_leaf: int | None = None
     seed: int = 42
+    depth: int | None = None
+    l1: float = 0.0
+    l2: float = 0.0
 
 
 def lightgbm() -> Any:
@@ -124,7 +130,7 @@ def fit_trees(mixtures: Array, losses: Array, settings: TreeSettings) -> Trees:
     leaf = min(20, max(2, len(mixtures) // 10)) if s.min_leaf is None else s.min_leaf
     params = {"objective": "regression", "boosting": "gbdt", "learning_rate": s.learning_rate, "seed": s.seed}
     params |= {"min_data_in_leaf": leaf, "num_threads": 1, "deterministic": True, "force_row_wise": True}
-    params |= {"verbosity": -1}
+    params |= {"verbosity": -1, "max_depth": -1 if s.depth is None else s.depth, "lambda_l1": s.l1, "lambda_l2": s.l2}
     inner = np.arange(len(mixtures)) % max(2, round(1.0 / s.inner_share)) == 0
     boosters = []
     for y in losses.T:

@@ -55,6 +55,18 @@ def repetition_caps(problem: Problem, max_epochs: float | None) -> Array:
     return simplex.normalise(caps) if caps.sum() < 1.0 else np.minimum(caps, 1.0)
 
 
+def untried(mixtures: Array, tried: Array, apart: float) -> Array:
+    """Those of the mixtures, [k, m], that are more than ``apart`` in total variation from all tried, [r, m].
+
+    All of them where none is left.
+    """
+    nearest = np.full(len(mixtures), np.inf)
+    for other in tried:
+        nearest = np.minimum(nearest, 0.5 * np.abs(mixtures - other).sum(axis=1))
+    new = nearest > apart
+    return mixtures[new] if new.any() else mixtures
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swarm:
     """How mixtures are drawn.
