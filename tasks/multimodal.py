@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from tasks.base import (
     SPLITS,
     Batch,
+    Combination,
     Corpus,
     Embeddings,
+    FloatArray,
     IntArray,
     Losses,
     Metric,
@@ -31,6 +33,7 @@ from tasks.base import (
 )
 from tasks.cache import content_key
 from tasks.clip import corpus as clip_corpus
+from tasks.clip import ensemble as clip_ensemble
 from tasks.clip import model as clip_model
 from tasks.clip import requirements as clip_requirements
 from tasks.clip import scores as clip_scores
@@ -211,22 +214,13 @@ class Multimodal(TrainableTask):
         Baselines: chance for retrieval; for classification the class whose constant answer is best on the training
         images under the target shares, with origins weighted as in judgement.
         """
-        assert isinstance(model, clip_model.Clip)
         pairs = corpus.examples[split]
         training = model.training
         model.eval()
         try:
             with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                encoded: list[tuple[Tensor, Tensor]] = []
-                for start in range(0, len(pairs.image), _EVALUATION_BATCH):
-                    indices = np.arange(start, min(start + _EVALUATION_BATCH, len(pairs.image)))
-                    batch = self.batch(corpus, split, indices)
-                    images, texts, _ = model(batch["images"].to(device), batch["tokens"].to(device))
-                    encoded.append((images, texts))
-                prompts = self._prompts(model, device)
-            images, texts = (torch.cat([each[side] for each in encoded]) for side in (0, 1))
-            sums = clip_scores.retrieval(images, texts, model.scale(), pairs.weight)
-            sums["zero_shot_accuracy"] = clip_scores.classified(images, prompts, pairs.label, pairs.weight)
+                encoded = [self._encoded(each, corpus, split, device) for each in clip_ensemble.models_of(model)]
+            sums = clip_ensemble.judged(model, encoded, pairs.label, pairs.weight)
         finally:
             model.train(training)
         train = corpus.examples["train"]
@@ -234,6 +228,22 @@ class Multimodal(TrainableTask):
         baselines = clip_scores.chance(pairs.weight)
         baselines["zero_shot_accuracy"] = clip_scores.constant(usual, pairs.label, pairs.weight)
         return Scores(domains=corpus.labels[split], sums=sums, baselines=baselines)
+
+    def combine(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> nn.Module:
+        """CLIP models as one; logits are similarities times the model's own scale, and answers those of the split."""
+        return clip_ensemble.ClipEnsemble(models, weights, how)
+
+    def _encoded(
+        self, model: clip_model.Clip, corpus: Corpus, split: str, device: torch.device
+    ) -> clip_ensemble.Encoded:
+        parts: list[tuple[Tensor, Tensor]] = []
+        total = len(corpus.examples[split].image)
+        for start in range(0, total, _EVALUATION_BATCH):
+            batch = self.batch(corpus, split, np.arange(start, min(start + _EVALUATION_BATCH, total)))
+            parts.append(model(batch["images"].to(device), batch["tokens"].to(device))[:2])
+        images, texts = (torch.cat([each[side] for each in parts]) for side in (0, 1))
+        prompts = self._prompts(model, device)
+        return clip_ensemble.Encoded(images=images, texts=texts, prompts=prompts, scale=model.scale())
 
     def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
         """[classes, templates, d] features of the classes' prompts; [0, 0, 0] where the data have no classes."""
