@@ -39,6 +39,7 @@ from tasks.clip import requirements as clip_requirements
 from tasks.clip import scores as clip_scores
 from tasks.clip import tokens as clip_tokens
 from tasks.clip.corpus import Prepared
+from tasks.clip.ensemble import Encoded
 from tasks.clip.images import DECODER, Images, shifted
 from tasks.clip.tokens import Vocabulary
 from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
@@ -233,17 +234,13 @@ class Multimodal(TrainableTask):
         """CLIP models as one; logits are similarities times the model's own scale, and answers those of the split."""
         return clip_ensemble.ClipEnsemble(models, weights, how)
 
-    def _encoded(
-        self, model: clip_model.Clip, corpus: Corpus, split: str, device: torch.device
-    ) -> clip_ensemble.Encoded:
-        parts: list[tuple[Tensor, Tensor]] = []
-        total = len(corpus.examples[split].image)
-        for start in range(0, total, _EVALUATION_BATCH):
-            batch = self.batch(corpus, split, np.arange(start, min(start + _EVALUATION_BATCH, total)))
-            parts.append(model(batch["images"].to(device), batch["tokens"].to(device))[:2])
+    def _encoded(self, model: clip_model.Clip, corpus: Corpus, split: str, device: torch.device) -> Encoded:
+        every = np.arange(len(corpus.examples[split].image))
+        cuts = range(_EVALUATION_BATCH, len(every), _EVALUATION_BATCH)
+        batches = (self.batch(corpus, split, indices) for indices in np.split(every, cuts))
+        parts = [model(batch["images"].to(device), batch["tokens"].to(device))[:2] for batch in batches]
         images, texts = (torch.cat([each[side] for each in parts]) for side in (0, 1))
-        prompts = self._prompts(model, device)
-        return clip_ensemble.Encoded(images=images, texts=texts, prompts=prompts, scale=model.scale())
+        return Encoded(images=images, texts=texts, prompts=self._prompts(model, device), scale=model.scale())
 
     def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
         """[classes, templates, d] features of the classes' prompts; [0, 0, 0] where the data have no classes."""
