@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mixers import simplex, swarm
-from mixers.base import Array, Choices, IntArray, MixerError, Problem, Run, space
+from mixers.base import Array, Choices, IntArray, Lab, MixerError, Mixture, Problem, Run, space
 from mixers.ensembler import Combination, Ensembler
 
+MANY = 16  # members
 LIKE_ROUNDING = 1e-9  # parts of a step that differ by less are equal
 
 
@@ -76,6 +77,21 @@ class Ensemble(Ensembler):
     def validation_examples(self) -> int:
         """As configured."""
         return int(self.config.validation_examples)
+
+    def start(self, problem: Problem, lab: Lab) -> Mixture:
+        """What all members together are trained on: each domain's share of the steps."""
+        mixture = super().start(problem, lab)
+        self._report: dict[str, Any] = {}
+        if problem.m > MANY:
+            least = int(self._steps(problem).min())
+            self._report = {
+                "caution": f"{problem.m} models are trained, kept and served; one has {least} of {problem.steps} steps"
+            }
+        return mixture
+
+    def report(self) -> dict[str, Any]:
+        """caution: where there are many members, what that means."""
+        return self._report
 
     def members(self, problem: Problem) -> tuple[Run, ...]:
         """One order a domain, in the problem's order."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tasks.base import Combination, FloatArray
 
@@ -20,13 +20,11 @@ class DecoderEnsemble(nn.Module):
     softmax is that mean.
     """
 
-    log_weights: Tensor
-
     def __init__(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> None:
         super().__init__()
         self.members = nn.ModuleList(models)
         self.how = how
-        self.register_buffer("log_weights", torch.tensor(weights, dtype=torch.float32).log(), persistent=False)
+        self.weights = [float(weight) for weight in weights]
 
     def forward(self, *, past_key_values: Any = None, **inputs: Any) -> SimpleNamespace:
         """``logits``: [B, T, vocabulary] float32; ``past_key_values``: the members' own, to be handed back."""
@@ -36,10 +34,10 @@ class DecoderEnsemble(nn.Module):
             for model, before in zip(self.members, past, strict=True)
         ]
         each = torch.stack([answer.logits.float() for answer in answers])  # [k, B, T, vocabulary]
-        weights = self.log_weights.view(-1, 1, 1, 1)
+        weights = torch.tensor(self.weights, device=each.device).view(-1, 1, 1, 1)
         if self.how == "logits":
-            combined = (weights.exp() * each).sum(0)
+            combined = (weights * each).sum(0)
         else:
-            combined = torch.logsumexp(weights + each.log_softmax(-1), dim=0)
+            combined = torch.logsumexp(weights.log() + each.log_softmax(-1), dim=0)
         kept = [getattr(answer, "past_key_values", None) for answer in answers]
         return SimpleNamespace(logits=combined, past_key_values=kept)

@@ -48,6 +48,16 @@ def test_the_mixture_is_what_all_members_together_are_trained_on():
     np.testing.assert_allclose(ensemble(budget="natural").start(problem, LAB).weights, [0.5, 0.3, 0.2])
 
 
+def test_many_members_are_a_caution():
+    even = (1 / 17,) * 17
+    problem = make_problem(domains=[f"d{i}" for i in range(17)], train=even, target=even, examples=(9,) * 17, steps=40)
+    mixer = ensemble()
+    mixer.start(problem, LAB)
+    assert mixer.report() == {"caution": "17 models are trained, kept and served; one has 2 of 40 steps"}
+    mixer.start(make_problem(), LAB)
+    assert mixer.report() == {}
+
+
 def test_more_domains_than_steps_are_refused_with_the_remedy():
     with pytest.raises(MixerError, match=r"^ensemble: 3 domains share 2 steps, and each needs one"):
         ensemble().start(make_problem(steps=2), LAB)
