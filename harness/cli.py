@@ -44,7 +44,7 @@ def main() -> None:
 for _command in (
     *(running.run, running.tune),
     *(plugins.list_, plugins.info, plugins.check, plugins.new),
-    *(results.rows, results.compare, results.leaderboard, results.overview, results.export),
+    *(results.rows, results.compare, results.robustness, results.leaderboard, results.overview, results.export),
     *(machine.doctor, machine.cache),
 ):
     main.add_command(_command)

@@ -94,6 +94,11 @@ def _chosen(rows: Sequence[Row], which: str) -> Chosen:
             f"the domains are groups made by {label(first, 'partition')} for seed {first['spec']['seed']}, not data "
             "sets: docs/export.md says how to get the group of every training example"
         )
+    if (first.get("mixer_report") or {}).get("served_models"):
+        notes.append(
+            "the row is an ensemble's: the weights are what all its models together drew, and no one model was trained "
+            "on this mixture (mixer_report.members)"
+        )
     if which == "average" and points[0][1].loss_weights is not None:
         notes.append("loss weights are averaged over the examples drawn: by steps x weight of the domain")
     return Chosen(

@@ -29,6 +29,14 @@ class Choice:
         return f"{self.name}[{','.join(f'{k}={_compact(v)}' for k, v in sorted(self.params.items()))}]"
 
 
+def _paired(value: Any) -> Any:
+    """``{a=1,b=2}``, which YAML reads as keys without values, as ``{a: 1, b: 2}``: parameters are written so, too."""
+    if not (isinstance(value, dict) and value and all(v is None and "=" in str(k) for k, v in value.items())):
+        return value
+    parts = [str(key).rpartition("=") for key in value]
+    return {name.strip(): yaml.safe_load(amount) for name, _, amount in parts}
+
+
 def _compact(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**9).strip().removesuffix("...").strip()
 
@@ -53,7 +61,10 @@ def split_list(text: str) -> list[str]:
 
 
 def parse_choice(item: str | Mapping[str, Any]) -> Choice:
-    """Read ``name``, ``name[key=value,...]`` or, from YAML, ``{name: {key: value}}``."""
+    """Read ``name``, ``name[key=value,...]`` or, from YAML, ``{name: {key: value}}``.
+
+    A value that is a mapping is written ``{a=1,b=2}``, or ``{a: 1, b: 2}`` as in YAML.
+    """
     if isinstance(item, Mapping):
         if len(item) != 1:
             raise UserError(f"{dict(item)!r}: write one plugin an item, as `name` or `name: {{key: value}}`")
@@ -70,7 +81,7 @@ def parse_choice(item: str | Mapping[str, Any]) -> Choice:
         if not equals or not key.strip():
             raise UserError(f"{item!r}: {part!r} is not of the form key=value")
         try:
-            params[key.strip()] = yaml.safe_load(value)
+            params[key.strip()] = _paired(yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"{item!r}: cannot read the value of {key.strip()!r}") from None
     return Choice(name=found["name"], params=params)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.flops import PassFlops
 from harness.gradients.estimate import adam_scales, estimate
@@ -58,7 +58,7 @@ class PaidLab:
         self._ledger.charge(
             "mixing", flops=self._flops.forward * len(chosen) / prepared.recipe.batch_size, what=VALIDATION
         )
-        return validation_losses(prepared, self._trainer, chosen)
+        return validation_losses(prepared, self._trainer.model, chosen)
 
     def domain_gradients(
         self, examples: int, *, parts: int = 1, scaling: Scaling = "none", against: Against = "each"
@@ -183,14 +183,12 @@ def subset(prepared: Prepared, examples: int) -> IntArray:
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def validation_losses(prepared: Prepared, trainer: Trainer, chosen: IntArray) -> npt.NDArray[np.float64]:
-    """[n] mean loss of the live model per target on these validation examples, NaN where a target has none."""
+def validation_losses(prepared: Prepared, model: nn.Module, chosen: IntArray) -> npt.NDArray[np.float64]:
+    """[n] mean loss of a model per target on these validation examples, NaN where a target has none."""
     whole = len(chosen) == len(prepared.partition.validation)
     corpus = prepared.corpus if whole else prepared.task.take(prepared.corpus, "validation", chosen)
     with torch.no_grad():
-        scores = prepared.task.evaluate(
-            trainer.model, corpus, "validation", device=prepared.device, dtype=prepared.dtype
-        )
+        scores = prepared.task.evaluate(model, corpus, "validation", device=prepared.device, dtype=prepared.dtype)
     losses, counts = scores.sums["loss"]
     n = len(prepared.problem.targets)
     groups = prepared.partition.validation[chosen]

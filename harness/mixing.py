@@ -125,7 +125,7 @@ class MixedTraining:
     def _evaluate(self) -> None:
         if self.trainer.done in self.evaluate_at:
             chosen = subset(self.prepared, self.validation_examples)
-            self.evaluations[self.trainer.done] = validation_losses(self.prepared, self.trainer, chosen).tolist()
+            self.evaluations[self.trainer.done] = validation_losses(self.prepared, self.trainer.model, chosen).tolist()
 
     def _update(self, index: int) -> None:
         """Show the round to the mixer and take its next mixture."""

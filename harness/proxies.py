@@ -25,7 +25,7 @@ from harness.experiment import plain
 from harness.flops import PassFlops
 from harness.kept import folder_of, weights_of
 from harness.ledger import Ledger
-from harness.mixing import MixedTraining, pass_flops
+from harness.mixing import MixedTraining, Progress, pass_flops
 from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed
@@ -74,8 +74,12 @@ class Fixed(Mixer):
 
 def obtain(prepared: Prepared, run: Run) -> Made:
     """The result of an order: from the cache, or made here and now. Raises :class:`MixerError` for a bad order."""
-    child = child_of(prepared, run)
-    folder = folder_of(prepared, key_of(child, run))
+    return fulfil(child_of(prepared, run), run)
+
+
+def fulfil(child: Prepared, run: Run, progress: Progress = lambda step, steps: None) -> Made:
+    """The result of the training run that an order became."""
+    folder = folder_of(child, key_of(child, run))
     stored = folder / "result.json"
     if stored.exists():
         data = read_json(stored)
@@ -85,7 +89,7 @@ def obtain(prepared: Prepared, run: Run) -> Made:
     training = MixedTraining(
         child,
         folder / "checkpoint.pt",
-        lambda step, steps: None,
+        progress,
         CHECKPOINT_SECONDS,
         evaluate_at=at,
         validation_examples=run.validation_examples,

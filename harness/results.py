@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from torch import nn
 
-from harness.sampler import DomainSampler
-from mixers.base import Mixture
+from harness.prepare import Prepared
+from mixers.base import Array, IntArray, Mixture
 from mixers.simplex import entropy
-from tasks.base import Corpus, Scores, TaskError, TrainableTask
+from tasks.base import Corpus, Scores, SplitName, TaskError, TrainableTask
 
 MOST_CHANGES = 200
+
+
+class Drawn(Protocol):
+    """What was drawn: examples by domain, [m], and epochs of each."""
+
+    @property
+    def drawn(self) -> IntArray:
+        """Examples."""
+
+    @property
+    def epochs(self) -> Array:
+        """Passes over each domain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a trial came to, for its row: whether one model was trained or several.
+
+    metrics, mixture, report: the row's objects. parameters: of all that is served. examples, units: trained on.
+    final_loss: mean training loss of the last round, where there is one. paper_share: see ``published_overhead``.
+    """
+
+    metrics: dict[str, Any]
+    mixture: dict[str, Any]
+    report: dict[str, Any]
+    parameters: int
+    examples: int
+    units: float
+    final_loss: float | None
+    paper_share: float | None
+
+
+def judged(prepared: Prepared, model: nn.Module) -> dict[str, Any]:
+    """A finished model's metrics on test; on validation, where the trial is a try of ``harness tune``."""
+    split: SplitName = "validation" if prepared.spec.judge == "validation" else "test"
+    with prepared.ledger.clock("evaluation"):
+        scores = prepared.task.evaluate(model, prepared.corpus, split, device=prepared.device, dtype=prepared.dtype)
+    return metrics_of(prepared.task, prepared.corpus, scores)
 
 
 def metrics_of(task: TrainableTask, corpus: Corpus, scores: Scores) -> dict[str, Any]:
@@ -60,7 +100,7 @@ def _baseline(metric: str, corpus: Corpus, scores: Scores) -> dict[str, Any]:
     return {"baseline": {"target": target, "macro": float(np.mean([*by_domain.values()])), "by_domain": by_domain}}
 
 
-def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: DomainSampler) -> dict[str, Any]:
+def mixture_of(trajectory: list[tuple[int, Mixture]], sampler: Drawn) -> dict[str, Any]:
     """Requested and realised shares, epochs, and the trajectory with its entropy and largest weight.
 
     A mixer that answers after every step would make a row of megabytes: of more than :data:`MOST_CHANGES` mixtures so

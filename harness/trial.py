@@ -14,6 +14,7 @@ import torch
 
 from harness import PROTOCOL, ROW_VERSION
 from harness.budget import Reserve, fitted
+from harness.ensembling import output_mixed
 from harness.flops import parameter_count
 from harness.gradients import last_layers
 from harness.mixing import MixedTraining, Progress
@@ -22,13 +23,13 @@ from harness.prepare import Prepared, prepare
 from harness.process import set_up
 from harness.provenance import provenance
 from harness.registry import Registry
-from harness.results import metrics_of, mixture_of
+from harness.results import Outcome, judged, mixture_of
 from harness.spec import TrialSpec
 from harness.store import RunFolder
 from harness.tabular.trial import is_tabular, replay
 from harness.trainer import DivergedError
 from mixers.base import DomainGradients, MixtureError
-from tasks.base import SplitName
+from mixers.ensembler import Ensembler
 
 CHECKPOINT_SECONDS = float(os.environ.get("MIXOFF_CHECKPOINT_SECONDS", "20"))
 
@@ -53,7 +54,11 @@ def run_trial(
             row = replay(spec, registry, cache, empty_row)
         else:
             prepared, reserve = fitted(replace(prepare(spec, registry, cache), orders=orders))
-            row = Trial(prepared, folder, progress, checkpoint_seconds, reserve).run()
+            if isinstance(prepared.mixer, Ensembler):
+                outcome = output_mixed(prepared, prepared.mixer, progress)
+            else:
+                outcome = Trial(prepared, folder, progress, checkpoint_seconds).run()
+            row = finished_row(prepared, outcome, reserve)
         json.dumps(row, allow_nan=False)  # what cannot be written must fail here, where it becomes a row
     except Exception as error:
         status, reason = verdict(error)
@@ -103,81 +108,81 @@ def empty_row(spec: TrialSpec, status: str, reason: str) -> dict[str, Any]:
     }
 
 
+def finished_row(prepared: Prepared, outcome: Outcome, reserve: Reserve | None) -> dict[str, Any]:
+    """The row of a trial that went well."""
+    problem, corpus, ledger = prepared.problem, prepared.corpus, prepared.ledger
+    row = empty_row(prepared.spec, "ok", "")
+    row |= {
+        "fingerprint": corpus.fingerprint,
+        "fingerprint_expected": corpus.expected_fingerprint,
+        "data": dict(corpus.provenance),
+        "domains": {
+            "original": list(corpus.domains),
+            "original_target_shares": corpus.target_shares.tolist(),
+            "train": list(problem.domains),
+            "targets": list(problem.targets),
+            "train_shares": problem.train_shares.tolist(),
+            "target_shares": problem.target_shares.tolist(),
+            "examples": problem.examples.tolist(),
+        },
+        "partition_report": prepared.partition.report,
+        "mixer_report": outcome.report,
+        "metrics": outcome.metrics,
+        "mixture": outcome.mixture,
+        "training": {
+            "parameters": outcome.parameters,
+            "examples": outcome.examples,
+            "units": round(outcome.units),
+            "unit": prepared.task.unit,
+            "final_train_loss": outcome.final_loss,
+        },
+        "overhead": {
+            "training_flops": ledger.flops["training"],
+            "mixing_flops": ledger.flops["mixing"],
+            "regrouping_flops": ledger.flops["regrouping"] + ledger.flops["embedding"],
+            "counted_share": ledger.share("mixing"),
+            "regrouping_share": ledger.share("regrouping") + ledger.share("embedding"),
+            "paper_share": outcome.paper_share,
+            "purchases": ledger.purchases,
+        },
+    }
+    if reserve is not None:
+        row["budget"] = reserve.as_row()
+    row["measured"] |= {
+        "train_seconds": ledger.seconds["training"],
+        "mixer_seconds": ledger.seconds["mixing"] + ledger.made_elsewhere,
+        "regroup_seconds": ledger.seconds["regrouping"],
+        "embedding_seconds": ledger.seconds["embedding"],
+        "eval_seconds": ledger.seconds["evaluation"],
+        **({"reused_runs": ledger.reused} if ledger.reused else {}),
+    }
+    return row
+
+
 class Trial:
     """The main run of one trial under its mixer, resumable at every round boundary."""
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        folder: RunFolder,
-        progress: Progress,
-        checkpoint_seconds: float,
-        reserve: Reserve | None = None,
-    ) -> None:
-        self.prepared, self.reserve = prepared, reserve
+    def __init__(self, prepared: Prepared, folder: RunFolder, progress: Progress, checkpoint_seconds: float) -> None:
+        self.prepared = prepared
         place = folder.checkpoint(prepared.spec.id)
         self.training = MixedTraining(prepared, place, progress, checkpoint_seconds)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Outcome:
         """Train to the end and evaluate on test (on validation, where the trial is a try of ``harness tune``)."""
-        prepared = self.prepared
-        judge: SplitName = "validation" if prepared.spec.judge == "validation" else "test"
-        self.training.run()
-        with prepared.ledger.clock("evaluation"):
-            scores = prepared.task.evaluate(
-                self.training.trainer.model, prepared.corpus, judge, device=prepared.device, dtype=prepared.dtype
-            )
-        return self._row(metrics_of(prepared.task, prepared.corpus, scores))
-
-    def _row(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        prepared, trainer, ledger = self.prepared, self.training.trainer, self.prepared.ledger
-        problem, corpus = prepared.problem, prepared.corpus
-        row = empty_row(prepared.spec, "ok", "")
-        row |= {
-            "fingerprint": corpus.fingerprint,
-            "fingerprint_expected": corpus.expected_fingerprint,
-            "data": dict(corpus.provenance),
-            "domains": {
-                "original": list(corpus.domains),
-                "original_target_shares": corpus.target_shares.tolist(),
-                "train": list(problem.domains),
-                "targets": list(problem.targets),
-                "train_shares": problem.train_shares.tolist(),
-                "target_shares": problem.target_shares.tolist(),
-                "examples": problem.examples.tolist(),
-            },
-            "partition_report": prepared.partition.report,
-            "mixer_report": prepared.mixer.report(),
-            "metrics": metrics,
-            "mixture": mixture_of(self.training.trajectory, trainer.sampler),
-            "training": {
-                "parameters": parameter_count(trainer.model),
-                "examples": int(trainer.sampler.drawn.sum()),
-                "units": round(self.training.units),
-                "unit": prepared.task.unit,
-                "final_train_loss": self.training.final_loss,
-            },
-            "overhead": {
-                "training_flops": ledger.flops["training"],
-                "mixing_flops": ledger.flops["mixing"],
-                "regrouping_flops": ledger.flops["regrouping"] + ledger.flops["embedding"],
-                "counted_share": ledger.share("mixing"),
-                "regrouping_share": ledger.share("regrouping") + ledger.share("embedding"),
-                "paper_share": self._paper_share(),
-                "purchases": ledger.purchases,
-            },
-        }
-        if self.reserve is not None:
-            row["budget"] = self.reserve.as_row()
-        row["measured"] |= {
-            "train_seconds": ledger.seconds["training"],
-            "mixer_seconds": ledger.seconds["mixing"] + ledger.made_elsewhere,
-            "regroup_seconds": ledger.seconds["regrouping"],
-            "embedding_seconds": ledger.seconds["embedding"],
-            "eval_seconds": ledger.seconds["evaluation"],
-            **({"reused_runs": ledger.reused} if ledger.reused else {}),
-        }
-        return row
+        prepared, training = self.prepared, self.training
+        training.run()
+        model, sampler = training.trainer.model, training.trainer.sampler
+        metrics = judged(prepared, model)
+        return Outcome(
+            metrics=metrics,
+            mixture=mixture_of(training.trajectory, sampler),
+            report=prepared.mixer.report(),
+            parameters=parameter_count(model),
+            examples=int(sampler.drawn.sum()),
+            units=training.units,
+            final_loss=training.final_loss,
+            paper_share=self._paper_share(),
+        )
 
     def _paper_share(self) -> float | None:
         """The mixer's own paper's count of its overhead, where it has one."""

@@ -29,6 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 SPLITS = ("train", "validation", "test")
 SplitName = Literal["train", "validation", "test"]
 Schedule = Literal["cosine", "linear", "constant"]
+Combination = Literal["logits", "probabilities"]
 
 
 class TaskError(ValueError):
@@ -260,6 +261,13 @@ class TrainableTask(Task):
         self, model: nn.Module, corpus: Corpus, split: str, *, device: torch.device, dtype: torch.dtype
     ) -> Scores:
         """Every metric on every example of ``validation`` or ``test``, without gradients; leaves the mode as found."""
+
+    def combine(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> nn.Module:
+        """What ``evaluate`` takes in a model's place: k of this task's models by weights [k] > 0 that sum to one.
+
+        how: ``logits`` averages what the softmax is taken of, ``probabilities`` what comes of it.
+        """
+        raise TaskError(f"task {self.name} cannot combine models' predictions; it lacks combine() of TrainableTask")
 
     def take(self, corpus: Corpus, split: str, indices: IntArray) -> Corpus:
         """The corpus with only these examples in a split.

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from tasks.base import (
     SPLITS,
     Batch,
+    Combination,
     Corpus,
     Embeddings,
+    FloatArray,
     IntArray,
     Losses,
     Metric,
@@ -31,11 +33,13 @@ from tasks.base import (
 )
 from tasks.cache import content_key
 from tasks.clip import corpus as clip_corpus
+from tasks.clip import ensemble as clip_ensemble
 from tasks.clip import model as clip_model
 from tasks.clip import requirements as clip_requirements
 from tasks.clip import scores as clip_scores
 from tasks.clip import tokens as clip_tokens
 from tasks.clip.corpus import Prepared
+from tasks.clip.ensemble import Encoded
 from tasks.clip.images import DECODER, Images, shifted
 from tasks.clip.tokens import Vocabulary
 from tasks.multimodal_settings import PRESETS, MultimodalConfig, open_source, published, settings_of
@@ -211,22 +215,13 @@ class Multimodal(TrainableTask):
         Baselines: chance for retrieval; for classification the class whose constant answer is best on the training
         images under the target shares, with origins weighted as in judgement.
         """
-        assert isinstance(model, clip_model.Clip)
         pairs = corpus.examples[split]
         training = model.training
         model.eval()
         try:
             with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                encoded: list[tuple[Tensor, Tensor]] = []
-                for start in range(0, len(pairs.image), _EVALUATION_BATCH):
-                    indices = np.arange(start, min(start + _EVALUATION_BATCH, len(pairs.image)))
-                    batch = self.batch(corpus, split, indices)
-                    images, texts, _ = model(batch["images"].to(device), batch["tokens"].to(device))
-                    encoded.append((images, texts))
-                prompts = self._prompts(model, device)
-            images, texts = (torch.cat([each[side] for each in encoded]) for side in (0, 1))
-            sums = clip_scores.retrieval(images, texts, model.scale(), pairs.weight)
-            sums["zero_shot_accuracy"] = clip_scores.classified(images, prompts, pairs.label, pairs.weight)
+                encoded = [self._encoded(each, corpus, split, device) for each in clip_ensemble.models_of(model)]
+            sums = clip_ensemble.judged(model, encoded, pairs.label, pairs.weight)
         finally:
             model.train(training)
         train = corpus.examples["train"]
@@ -234,6 +229,18 @@ class Multimodal(TrainableTask):
         baselines = clip_scores.chance(pairs.weight)
         baselines["zero_shot_accuracy"] = clip_scores.constant(usual, pairs.label, pairs.weight)
         return Scores(domains=corpus.labels[split], sums=sums, baselines=baselines)
+
+    def combine(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> nn.Module:
+        """CLIP models as one; logits are similarities times the model's own scale, and answers those of the split."""
+        return clip_ensemble.ClipEnsemble(models, weights, how)
+
+    def _encoded(self, model: clip_model.Clip, corpus: Corpus, split: str, device: torch.device) -> Encoded:
+        every = np.arange(len(corpus.examples[split].image))
+        cuts = range(_EVALUATION_BATCH, len(every), _EVALUATION_BATCH)
+        batches = (self.batch(corpus, split, indices) for indices in np.split(every, cuts))
+        parts = [model(batch["images"].to(device), batch["tokens"].to(device))[:2] for batch in batches]
+        images, texts = (torch.cat([each[side] for each in parts]) for side in (0, 1))
+        return Encoded(images=images, texts=texts, prompts=self._prompts(model, device), scale=model.scale())
 
     def _prompts(self, model: clip_model.Clip, device: torch.device) -> Tensor:
         """[classes, templates, d] features of the classes' prompts; [0, 0, 0] where the data have no classes."""

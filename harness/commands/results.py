@@ -1,4 +1,4 @@
-"""``harness rows``, ``compare``, ``leaderboard``, ``overview`` and ``export``."""
+"""``harness rows``, ``compare``, ``robustness``, ``leaderboard``, ``overview`` and ``export``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,54 @@ def compare(folder: tuple[Path, ...], baseline: str) -> None:
     from harness.leaderboard.rows import read_rows
 
     click.echo(compare_rows(read_rows(list(folder)), baseline))
+
+
+@click.command()
+@click.argument("folder", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--in-distribution", "inside", required=True, help="Domains without a shift, with commas between them.")
+@click.option("--shifted", required=True, help="Domains under the shift.")
+@click.option("--metric", help="A share of 0 to 1, such as zero_shot_accuracy; by default the primary metric.")
+@click.option("--family", default="uniform,natural,target,unimax,grid", show_default=True,
+              help="Mixers that the line is fitted to, by name or label.")  # fmt: skip
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True,
+              help="Examples behind an accuracy; half a count takes the place of 0 and 1.")  # fmt: skip
+@click.option("--picture", type=click.Path(path_type=Path), help="PNG file to draw: both accuracies and the line.")
+def robustness(
+    folder: tuple[Path, ...], inside: str, shifted: str, metric: str | None, family: str, count: int,
+    picture: Path | None,
+) -> None:  # fmt: skip
+    """Effective robustness: accuracy under a shift, less what the accuracy without it lets expect.
+
+    The expectation is a line through the logits of a reference family's rows. It needs rows of differing accuracy:
+    run the family at several --steps, and give all folders.
+
+    \b
+    Example:
+      harness robustness runs/a runs/b --in-distribution animals,food --shifted flags --metric zero_shot_accuracy
+    """
+    from harness.inline import split_list
+    from harness.leaderboard.rows import read_rows
+    from harness.robustness import robustness as measured
+    from harness.robustness import table
+
+    found = measured(
+        read_rows(list(folder)),
+        inside=split_list(inside),
+        shifted=split_list(shifted),
+        metric=metric,
+        family=family,
+        count=count,
+    )
+    click.echo(table(found))
+    if picture is not None:
+        from harness.leaderboard.robustness_picture import robustness_picture
+
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_bytes(robustness_picture(found).png())
+        except OSError as error:
+            raise UserError(f"--picture {picture}: cannot be written ({error.strerror})") from None
+        click.echo(f"\nwrote {picture}")
 
 
 @click.command()

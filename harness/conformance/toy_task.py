@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,10 @@ from torch import nn
 
 from tasks.base import (
     Batch,
+    Combination,
     Corpus,
     Embeddings,
+    FloatArray,
     IntArray,
     Losses,
     Metric,
@@ -51,6 +53,22 @@ class ToyModel(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """[batch, length] symbols -> [batch, length, SYMBOLS] logits."""
         return self.head(torch.tanh(self.hidden(self.embedding(tokens))))
+
+
+class ToyEnsemble(nn.Module):
+    """Models averaged symbol by symbol."""
+
+    def __init__(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> None:
+        super().__init__()
+        self.members, self.how = nn.ModuleList(models), how
+        self.weights = [float(weight) for weight in weights]
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, length] symbols -> [batch, length, SYMBOLS] logits."""
+        each = [model(tokens) for model in self.members]
+        if self.how == "logits":
+            return torch.stack([w * logits for w, logits in zip(self.weights, each, strict=True)]).sum(0)
+        return torch.stack([w * logits.softmax(-1) for w, logits in zip(self.weights, each, strict=True)]).sum(0).log()
 
 
 def _sequences(domain: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -127,6 +145,10 @@ class Toy(TrainableTask):
             domains=corpus.labels[split],
             sums={"loss": (losses.view(len(tokens), -1).sum(1).cpu().numpy(), count), "accuracy": (right, count)},
         )
+
+    def combine(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> nn.Module:
+        """The average, symbol by symbol."""
+        return ToyEnsemble(models, weights, how)
 
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """The differences between neighbours: they separate the rules."""

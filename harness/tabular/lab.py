@@ -21,6 +21,7 @@ from mixers.base import (
     RunResult,
     Scaling,
 )
+from mixers.ensembler import Ensembler
 from tasks.base import Outcomes, TaskError
 
 
@@ -31,6 +32,8 @@ def refuse(what: str) -> NoReturn:
 
 def refuse_online(mixer: Mixer, needs: Needs, bought: Purchases) -> None:
     """Refuse a mixer that declares anything of a live model: its first mixture alone would not be that mixer."""
+    if isinstance(mixer, Ensembler):
+        refuse(f"{mixer.name}'s combination of models")
     if needs.signals:
         refuse(f"{mixer.name}'s signal {type(needs.signals[0]).__name__}")
     for field, what in (

@@ -15,10 +15,11 @@ from tasks.base import FloatArray, IntArray
 
 _CHUNK = 1024  # rows of the similarity matrix at once
 Sums = dict[str, tuple[FloatArray, FloatArray]]
+Found = tuple[FloatArray, FloatArray]  # [n] ranks, [n] losses
 
 
 @torch.no_grad()
-def ranks_and_losses(queries: Tensor, answers: Tensor, scale: Tensor) -> tuple[FloatArray, FloatArray]:
+def ranks_and_losses(queries: Tensor, answers: Tensor, scale: Tensor) -> Found:
     """([n] rank of every query's own answer among all n, [n] cross-entropy of finding it, in nats).
 
     queries, answers: [n, d] of length one. Answers that are as similar as the own one count half: a model that tells
@@ -28,17 +29,27 @@ def ranks_and_losses(queries: Tensor, answers: Tensor, scale: Tensor) -> tuple[F
     for start in range(0, len(queries), _CHUNK):
         part = queries[start : start + _CHUNK].float()
         similar = part @ answers.float().t()
-        own = similar.gather(1, torch.arange(start, start + len(part), device=similar.device)[:, None])
-        better, equal = (similar > own).sum(1).double(), (similar == own).sum(1).double() - 1
-        ranks.append(1 + better + equal / 2)
+        own, rank = own_and_rank(similar, start)
+        ranks.append(rank)
         losses.append((torch.logsumexp(scale * similar, dim=1) - scale * own[:, 0]).double())
     return torch.cat(ranks).cpu().numpy(), torch.cat(losses).cpu().numpy()
 
 
+def own_and_rank(similar: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """([b, 1] the own answers' entries, [b] float64 their ranks); similar: [b, n] of the queries from ``start`` on."""
+    own = similar.gather(1, torch.arange(start, start + len(similar), device=similar.device)[:, None])
+    better, equal = (similar > own).sum(1).double(), (similar == own).sum(1).double() - 1
+    return own, 1 + better + equal / 2
+
+
 def retrieval(images: Tensor, texts: Tensor, scale: Tensor, weight: FloatArray) -> Sums:
     """The retrieval metrics' sums; images, texts: [n, d] of length one. All n are candidates, whatever they weigh."""
-    by_image, image_losses = ranks_and_losses(images, texts, scale)
-    by_text, text_losses = ranks_and_losses(texts, images, scale)
+    return retrieved(ranks_and_losses(images, texts, scale), ranks_and_losses(texts, images, scale), weight)
+
+
+def retrieved(captions: Found, pictures: Found, weight: FloatArray) -> Sums:
+    """The same from how each image found its caption and each caption its image."""
+    (by_image, image_losses), (by_text, text_losses) = captions, pictures
     values = {
         "mean_reciprocal_rank": (1 / by_image + 1 / by_text) / 2,
         "loss": (image_losses + text_losses) / 2,

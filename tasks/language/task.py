@@ -12,9 +12,20 @@ from typing import Any
 
 from torch import nn
 
-from tasks.base import SPLITS, Corpus, Embeddings, Preset, Requirement, TaskError, TrainableTask
+from tasks.base import (
+    SPLITS,
+    Combination,
+    Corpus,
+    Embeddings,
+    FloatArray,
+    Preset,
+    Requirement,
+    TaskError,
+    TrainableTask,
+)
 from tasks.hugging_face import model_requirement, require_model, weights
 from tasks.language import decoder, tokenizer
+from tasks.language.ensemble import DecoderEnsemble
 from tasks.language.tokenizer import Vocabulary
 
 
@@ -105,6 +116,10 @@ class DecoderTask(TrainableTask):
             end=vocabulary.end,
             seed=seed,
         )
+
+    def combine(self, models: Sequence[nn.Module], weights: FloatArray, how: Combination) -> nn.Module:
+        """Decoders averaged token by token, also while they write answers."""
+        return DecoderEnsemble(models, weights, how)
 
     def scaled(self, size: float) -> TrainableTask:
         """A narrower or wider decoder: the width by the root of ``size``, rounded to what the heads allow."""

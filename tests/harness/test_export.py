@@ -251,6 +251,13 @@ def test_groups_of_a_partition_are_said_to_be_no_data_sets(export):
         assert "groups made by kmeans[k=4] for seed 3, not data sets: docs/export.md" in text
 
 
+def test_what_an_ensemble_drew_is_said_to_be_no_models_mixture(export):
+    row = factory.row("ensemble") | {"mixer_report": {"served_models": 3}}
+    for form in ("json", *TRAINERS):
+        assert "no one model was trained on this mixture" in export([row], "--format", form).stdout
+    assert "ensemble's" not in export([factory.row("uniform")], "--format", "json").stdout
+
+
 # Which row
 
 

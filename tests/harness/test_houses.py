@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CONTRACTS = {"tasks.base", "mixers.base", "mixers.regroup.base", "mixers.simplex"}
+CONTRACTS = {"tasks.base", "mixers.base", "mixers.ensembler", "mixers.regroup.base", "mixers.simplex"}
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -30,6 +30,15 @@ def test_labels_are_sorted_and_round_trip():
     assert parse_choice(choice.label) == choice
 
 
+def test_a_mapping_is_written_like_the_parameters_or_as_in_yaml():
+    expected = {"grid": {"shares": {"photos": 0.25, "art = new": 3}}}
+    for text in ("grid[shares={photos=0.25,art = new=3}]", 'grid[shares={photos: 0.25, "art = new": 3}]'):
+        (part,) = split_list(text)
+        assert parse_choice(part) == parse_choice(expected)
+        assert parse_choice(parse_choice(part).label) == parse_choice(expected)
+    assert parse_choice("a[b={c,d}]").params == {"b": {"c": None, "d": None}}, "what has no values stays as it is"
+
+
 @pytest.mark.parametrize("text", ["rnb[lam=3", "rnb]", "rnb[lam]", "rnb lam", "rnb[=3]", "rnb[lam={]"])
 def test_bad_forms_are_one_line(text: str):
     with pytest.raises(UserError) as caught:
