@@ -160,6 +160,7 @@ def test_a_seed_gives_the_same_row_and_another_one_other_noise(run):
         ("grabs[what=validation]", f"{ONLY_STATIC}validation losses of the main run needs training"),
         ("grabs[what=gradients]", f"{ONLY_STATIC}a domain gradient needs training"),
         ("grabs[what=probe]", f"{ONLY_STATIC}a probe needs training"),
+        ("grabs[what=embeddings]", f"{ONLY_STATIC}an embedding of examples needs training"),
         ("weighing", "a table replays runs without loss weights; use a mixer that sets none"),
     ],
 )  # fmt: skip
