@@ -41,10 +41,10 @@ class World:
     """One scripted course of training over m domains.
 
     order: the identity of the domain at each position; ascending where empty. names: by identity; d0, d1, ... where
-    empty. absent: rounds leave domains out, one of them always, of which no gradient and no vector can be bought either,
-    and one target has no validation example. apart: the targets are three other domains. read_only: arrays refuse to be
-    written to; otherwise every array is a fresh copy that may be spoilt. everything: show all signals; otherwise those
-    that the mixer declares.
+    empty. absent: rounds leave domains out, one of them always, of which no gradient or vector can be bought either,
+    and one target has no validation example. apart: the targets are three other domains. read_only: arrays refuse to
+    be written to; otherwise every array is a fresh copy that may be spoilt. everything: show all signals; otherwise
+    those that the mixer declares.
     """
 
     m: int = 5

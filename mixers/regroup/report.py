@@ -9,14 +9,14 @@ import numpy as np
 
 from mixers.base import IntArray, MixerError
 from mixers.regroup import clustering
-from mixers.regroup.base import Grouping, RegroupLab
+from mixers.regroup.base import Grouping
 
 SILHOUETTE_SAMPLE = 3_000  # points; its cost is quadratic
 STABILITY_SAMPLE = 100_000  # points
 
 
 def describe(
-    points: clustering.Vectors, labels: IntArray, again: Sequence[IntArray], grouping: Grouping, lab: RegroupLab
+    points: clustering.Vectors, labels: IntArray, again: Sequence[IntArray], grouping: Grouping, lab: clustering.Bill
 ) -> dict[str, Any]:
     """JSON-able: number and sizes of the domains, silhouette, stability over seeds, agreement with the original labels.
 

@@ -127,7 +127,7 @@ def test_embeddings_cost_what_was_priced_also_where_a_cache_answered(open_lab, m
 
 
 def test_embeddings_beyond_what_was_declared_are_refused(open_lab):
-    with pytest.raises(MixerError, match=r"3 examples a domain, 0 were declared; raise purchases\(\).embedding_examples"):
+    with pytest.raises(MixerError, match=r"3 examples a domain, 0 were declared; raise purchases\(\).embedding_e"):
         open_lab()[2].embeddings(3)
     *_, lab, _ = open_lab(Purchases(embedding_examples=2))
     for examples in (0, 3):
