@@ -92,7 +92,10 @@ def fit_many(
     fitted = sample(points, k * per_centroid, rng)
     n, d = fitted.shape
     if engine_of(engine) == "sklearn":
-        centroids = fit(fitted, k, n_init=n_init, max_iter=iterations, rng=rng, lab=lab)
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1):  # its sums depend on the order in which threads add up
+            centroids = fit(fitted, k, n_init=n_init, max_iter=iterations, rng=rng, lab=lab)
         return unit(centroids) if spherical else centroids
     import faiss
 

@@ -188,14 +188,19 @@ def play(mixer, problem, vectors, rounds=3):
 class FakeRegroupLab:
     """Sells given embeddings and keeps the bill."""
 
-    def __init__(self, train, validation):
+    def __init__(self, train, validation, scores=None):
         self.splits = {"train": frozen(train, np.float32), "validation": frozen(validation, np.float32)}
+        self.scores = scores
         self.asked = []
         self.bill = {}
 
     def embeddings(self, split, embedder):
         self.asked.append((split, embedder))
         return self.splits[split]
+
+    def qualities(self, split, scorer):
+        self.asked.append((split, scorer))
+        return frozen(self.scores)
 
     def charge(self, flops, what):
         self.bill[what] = self.bill.get(what, 0.0) + flops
