@@ -3,8 +3,8 @@
     python -m benchmarks.kmeans_at_scale --points 1000000 --dimensions 384 --clusters 1000
 
 Vectors of unit length around random centres of unequal size. Printed: seconds of the fit and of the assignment of all
-points, the mean squared distance of some to the nearest centroid beside that of the centres that the vectors were made from,
-and the process's peak memory, vectors included. ``--threads`` bounds what Faiss and BLAS may use.
+points, the mean squared distance of some of them to the nearest centroid and to the nearest of the centres that they
+were made from, and the process's peak memory, vectors included. ``--threads`` bounds what Faiss and BLAS may use.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ def main() -> None:
     print(f"{asked.points} x {asked.dimensions} into {asked.clusters} by {engine}")
     print(f"fit         {fitted - begin:8.1f} s")
     print(f"assignment  {assigned - fitted:8.1f} s")
-    print(
-        f"mean squared distance {inertia(some, centroids, labels[:JUDGED]):.4f}, to the planted centres {planted:.4f}"
-    )
+    found = inertia(some, centroids, labels[:JUDGED])
+    print(f"mean squared distance {found:.4f}, to the planted centres {planted:.4f}")
     print(f"largest cluster {np.bincount(labels).max() / len(points):.4f} of the points")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:8.2f} GiB")
 

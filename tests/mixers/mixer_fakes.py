@@ -219,7 +219,7 @@ def planted(k=5, n=600, n_validation=200, d=16, spread=0.05, seed=0):
 
 
 def make_grouping(train, validation, seed=0):
-    m = int(max(train.max(), validation.max())) + 1
+    m = int(max(train.max(), validation.max(initial=0))) + 1
     return Grouping(
         domains=tuple(f"o{i}" for i in range(m)),
         train=frozen(train, np.int64),

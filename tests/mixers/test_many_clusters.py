@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -13,10 +14,8 @@ from mixers.regroup import clustering
 from mixers.regroup.climb import Climb
 from mixers.regroup.domain2vec import Domain2Vec
 
-ENGINES = [
-    "sklearn",
-    pytest.param("faiss", marks=pytest.mark.skipif("not __import__('importlib.util').util.find_spec('faiss')")),
-]
+FAISS = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss is not installed")
+ENGINES = ["sklearn", pytest.param("faiss", marks=FAISS)]
 BOTH = [Climb, Domain2Vec]
 SMALL = {Climb: {"k_init": 40, "groups": 5}, Domain2Vec: {"meta_domains": 5, "penalty": 0.1}}
 
@@ -149,12 +148,8 @@ def test_lengths_of_embeddings_and_original_labels_do_not_matter(cls):
 @pytest.mark.parametrize("cls", BOTH)
 def test_few_coinciding_and_absent_examples(cls):
     vectors, labels = np.repeat(np.eye(4), 3, axis=0), np.repeat(np.arange(4), 3)
-    made, _ = regroup(
-        cls,
-        (vectors, labels, vectors[:0], labels[:0]),
-        engine="auto",
-        **SMALL[cls] | {"groups": 3} if cls is Climb else {},
-    )
+    fewer = {"groups": 3} if cls is Climb else {}
+    made, _ = regroup(cls, (vectors, labels, vectors[:0], labels[:0]), **fewer)
     assert 1 <= len(made.domains) <= 4
     assert made.validation.shape == (0,)
     one, _ = regroup(cls, (vectors[:1], labels[:1], vectors[:1], labels[:1]))
@@ -189,7 +184,7 @@ def test_climb_has_fewer_clusters_where_there_are_few_examples():
 
 
 def test_what_is_poor_becomes_a_domain_of_its_own():
-    vectors, labels, validation, validation_labels = planted()
+    _, labels, _, validation_labels = planted()
     scores = np.where(labels == 1, 1.0, 4.0) + 0.01 * np.arange(len(labels)) / len(labels)
     made, lab = regroup(Climb, groups=4, n_init=5, scorer="judge", min_quality=3.0, scores=scores)
     assert made.domains == ("group-00", "group-01", "group-02", "group-03", "pruned")
@@ -204,9 +199,8 @@ def test_what_is_poor_becomes_a_domain_of_its_own():
 
 def test_a_share_of_the_clusters_can_be_kept_by_compactness():
     vectors, labels, validation, validation_labels = planted()
-    noisy = np.where(
-        (labels == 0)[:, None], vectors + 0.4 * np.random.default_rng(0).normal(size=vectors.shape), vectors
-    )
+    noise = 0.4 * np.random.default_rng(0).normal(size=vectors.shape)
+    noisy = np.where((labels == 0)[:, None], vectors + noise, vectors)
     made, _ = regroup(Climb, (noisy, labels, validation, validation_labels), scorer="compactness", keep=0.3)
     assert made.report["pruned_clusters"] == 28
     assert made.report["quality_kept"] > made.report["quality_pruned"]
