@@ -25,10 +25,10 @@ class Climb(Regrouper):
     dropped, about 240 stay; those whose centroids are nearer than 1.5 are merged to 16 or 21 groups (the notes differ).
 
     **Pruning is off by default.** The paper's scores come from four fastText classifiers, distilled from a million
-    labels of a model of 340 billion parameters; nothing here stands in for them. A task may bring a scorer of its own
-    (``scorer=NAME``, ``tasks.base.TrainableTask.qualities``; none of the package's does). ``compactness``, the mean
-    cosine of a cluster's examples with its centroid, needs no scorer; it measures how alike examples are, which is not
-    quality: boilerplate is compact.
+    labels of a model of 340 billion parameters; weights of several GB each are released, and nothing here stands in for
+    them. A task may bring a scorer of its own (``scorer=NAME``, ``tasks.base.TrainableTask.qualities``; none of the
+    package's does). ``compactness``, the mean cosine of a cluster's examples with its centroid, needs no scorer; it
+    measures how alike examples are, which is not quality: boilerplate is compact.
 
     **Pruned examples stay in the corpus.** Every example has a domain, and all partitions of a task have the same
     examples, so that their rows can be compared; what the paper drops becomes one more domain, ``pruned``, the last.
@@ -39,7 +39,9 @@ class Climb(Regrouper):
     - Merging goes on to a number of groups, not to a distance, which would be the embedder's own: 15, the best of 15,
       21 and 30 in the paper. Ward's linkage, weighted by examples: whether the paper's threshold chains (``single``) or
       not is not stated, nor whether its centroids have unit length; the reproduction met one group with 98 % of the
-      data. ``capacity`` bounds what a merge makes; the report's ``largest_share`` tells.
+      data. Of the text task's 33,168 windows the largest of 15 groups holds 99.6 % by ``single``, 73 % by ``average``
+      and 12 % by ``ward``; ``capacity`` bounds what a merge makes (``single`` with 0.2: five groups of 13 to 20 % and
+      eight of at most 41 windows). The report's ``largest_share`` tells.
     - Fewer clusters than ``k_init`` where there are less than ``per_cluster`` examples for each.
     - Validation examples belong to the group of their nearest cluster; they move no centroid.
     - Groups are named by falling size. The seed of the trial decides over the clusters.

@@ -111,21 +111,13 @@ class Domain2Vec(Regrouper):
             rng=rng,
             lab=lab,
         )
-        centroids, clusters = clustering.largest_first(centroids, clustering.nearest_of_many(fitted, centroids, lab))
-        whole = meta.train_classifier(
-            fitted,
-            clusters,
-            centroids,
-            classifier=c.classifier,
-            penalty=c.penalty,
-            temperature=c.temperature,
-            lab=lab,
+        whole, agreement = meta.learn(
+            fitted, centroids, classifier=c.classifier, penalty=c.penalty, temperature=c.temperature, lab=lab
         )
-        agreement = float((whole.likeliest(fitted, lab) == clusters).mean())
         labels = whole.likeliest(points, lab)
-        sizes = np.bincount(labels, minlength=len(centroids))
+        sizes = np.bincount(labels, minlength=len(whole.bias))
         used = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
         kept = MetaDomains(weights=whole.weights[used], bias=whole.bias[used])
-        rank = np.zeros(len(centroids), dtype=np.int64)
+        rank = np.zeros(len(whole.bias), dtype=np.int64)
         rank[used] = np.arange(len(used))
         return kept, rank[labels], agreement

@@ -81,6 +81,20 @@ def train_classifier(
     return MetaDomains(weights=weights, bias=bias)
 
 
+def learn(
+    points: Vectors, centroids: Vectors, *, classifier: Classifier, penalty: float, temperature: float, lab: Bill
+) -> tuple[MetaDomains, float]:
+    """The classifier of the clusters around centroids [k, d], and the share of points whose cluster it repeats.
+
+    Meta-domains are renumbered from the largest to the smallest; those without a point of [n, d] are gone.
+    """
+    kept, clusters = clustering.largest_first(centroids, clustering.nearest_of_many(points, centroids, lab))
+    made = train_classifier(
+        points, clusters, kept, classifier=classifier, penalty=penalty, temperature=temperature, lab=lab
+    )
+    return made, float((made.likeliest(points, lab) == clusters).mean())
+
+
 def check_classifier(name: str, classifier: str, penalty: float, temperature: float) -> None:
     """Raise :class:`MixerError` in the name of a plugin where one of its settings is none."""
     for valid, rule in (
