@@ -19,9 +19,22 @@ from harness.process import reseed
 from harness.sampler import DomainStreams
 from harness.seeds import derive_seed
 from harness.trainer import Trainer
-from mixers.base import Against, GradientEstimate, IntArray, MixerError, Mixture, Purchases, Run, RunResult, Scaling
+from harness.vectors import embedded, first_of_each
+from mixers.base import (
+    Against,
+    ExampleVectors,
+    GradientEstimate,
+    IntArray,
+    MixerError,
+    Mixture,
+    Purchases,
+    Run,
+    RunResult,
+    Scaling,
+)
 
 VALIDATION, GRADIENTS, PROBES, RUNS = "validation losses", "domain gradients", "probe steps", "runs"
+EMBEDDINGS = "embeddings"
 
 
 class PaidLab:
@@ -156,6 +169,25 @@ class PaidLab:
         if policy.delegate and len(waiting) > 1 and self._trainer.done == 0:
             raise OrdersPending(tuple(waiting))
 
+    def embeddings(self, examples: int, embedder: str = "auto") -> ExampleVectors:
+        """Vectors of examples of each domain and target, billed in full also where a cache answered."""
+        declared = self._declared
+        if not 0 < examples <= declared.embedding_examples:
+            raise MixerError(
+                f"embeddings of {examples} examples a domain, {declared.embedding_examples} were declared; "
+                "raise purchases().embedding_examples"
+            )
+        if embedder != declared.embedder:
+            raise MixerError(
+                f"embeddings by {embedder}, those by {declared.embedder} were declared; set purchases().embedder"
+            )
+        if EMBEDDINGS in self._ledger.purchases:
+            raise MixerError("embeddings are sold once a run; keep those of the first call")
+        made = embedded(self._prepared, examples, embedder)
+        self._ledger.charge("mixing", flops=made.flops, what=EMBEDDINGS)
+        self._ledger.made_elsewhere += made.seconds_elsewhere
+        return made.vectors
+
     def _claim(self, what: str, calls: int, declared: int, field: str) -> None:
         bought = int(self._ledger.purchases.get(what, {}).get("calls", 0))
         if bought + calls > declared:
@@ -178,9 +210,7 @@ def subset(prepared: Prepared, examples: int) -> IntArray:
     groups = prepared.partition.validation
     if not examples:
         return np.arange(len(groups), dtype=np.int64)
-    order = np.random.default_rng(derive_seed(0, "validation subset")).permutation(len(groups))
-    chosen = [order[groups[order] == j][:examples] for j in range(len(prepared.problem.targets))]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    return first_of_each(groups, len(prepared.problem.targets), examples, derive_seed(0, "validation subset"))
 
 
 def validation_losses(prepared: Prepared, model: nn.Module, chosen: IntArray) -> npt.NDArray[np.float64]:

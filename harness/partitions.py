@@ -39,6 +39,14 @@ class PaidRegroupLab:
         self.seconds_inside += time.perf_counter() - begin
         return made.vectors
 
+    def qualities(self, split: str, scorer: str) -> npt.NDArray[np.float64]:
+        """Scores of a split's examples by a scorer of the task, billed as embeddings are."""
+        begin = time.perf_counter()
+        made = self._task.qualities(self._corpus, split, scorer)
+        self._ledger.charge("regrouping", flops=made.flops, seconds=made.seconds, what=f"qualities of {split}")
+        self.seconds_inside += time.perf_counter() - begin
+        return made.values
+
     def charge(self, flops: float, what: str) -> None:
         """FLOPs of the regrouper's own computations."""
         self._ledger.charge("regrouping", flops=flops, what=what)

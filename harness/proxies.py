@@ -30,6 +30,7 @@ from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed
 from harness.store import read_json, save_checkpoint, write_json
+from harness.vectors import embedding_flops
 from mixers.base import (
     Checkpoint,
     DomainGradients,
@@ -231,7 +232,8 @@ def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
     blocks = 1 if bought.gradients_against == "mean" else -(-n // TARGETS_AT_ONCE)
     passes = bought.gradient_examples * (n + m * blocks)
     gradients = bought.domain_gradients * flops.training * passes / batch
-    return validation + gradients + sum(price(prepared, run) for run in bought.runs)
+    vectors = embedding_flops(prepared, bought.embedder) if bought.embedding_examples else 0.0
+    return validation + gradients + vectors + sum(price(prepared, run) for run in bought.runs)
 
 
 def _validated(prepared: Prepared, examples: int) -> int:

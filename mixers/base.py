@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mixers.lab import Against, Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult, Scaling
+from mixers.lab import (
+    Against,
+    Checkpoint,
+    ExampleVectors,
+    GradientEstimate,
+    Lab,
+    Purchases,
+    Run,
+    RunResult,
+    Scaling,
+)
 from mixers.problem import (
     SIMPLEX_TOLERANCE,
     Array,
@@ -47,6 +57,7 @@ __all__ = [
     "Choices",
     "Dimension",
     "DomainGradients",
+    "ExampleVectors",
     "GradientEstimate",
     "GradientView",
     "IntArray",

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from mixers.problem import Array, BoolArray, Mixture
+from mixers.problem import Array, BoolArray, IntArray, Mixture
 
 if TYPE_CHECKING:
     from mixers.base import Mixer
@@ -107,6 +108,22 @@ class GradientEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleVectors:
+    """Feature vectors of examples of each training domain and each target.
+
+    train: [k, d] float32. domains: [k] index into ``Problem.domains``. validation: [l, d] float32. targets: [l] index
+    into ``Problem.targets``. A domain or target without data has no row. Rows stand in the data's own order, whatever
+    that of the domains is. embedder: the full name of what made the vectors. Nothing scales them to one length.
+    """
+
+    train: npt.NDArray[np.float32]
+    domains: IntArray
+    validation: npt.NDArray[np.float32]
+    targets: IntArray
+    embedder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purchases:
     """Upper bound of what a mixer will buy during one trial; the lab refuses more.
 
@@ -114,7 +131,8 @@ class Purchases:
     gradient_examples: examples of each domain and target in a call. gradients_against: ``mean`` where no call is
     against each target; it is cheaper where there are more than four. probe_steps: steps of the main run spent in
     probes: they cost nothing beside it. runs: the orders, as they will be given; what they cost counts, so a mixture
-    that is not known yet may be any, and a checkpoint that does not exist yet has any key.
+    that is not known yet may be any, and a checkpoint that does not exist yet has any key. embedding_examples: of each
+    domain and target in the one call of ``embeddings``, 0: none. embedder: whose vectors those are.
     """
 
     validation_losses: int = 0
@@ -124,6 +142,8 @@ class Purchases:
     gradients_against: Against = "each"
     probe_steps: int = 0
     runs: tuple[Run, ...] = ()
+    embedding_examples: int = 0
+    embedder: str = "auto"
 
 
 class Lab(Protocol):
@@ -155,4 +175,13 @@ class Lab(Protocol):
 
     def train(self, runs: Sequence[Run]) -> list[RunResult]:
         """Proxy and reference runs, in the order given; equal ones are made once and billed in full each time."""
+        ...
+
+    def embeddings(self, examples: int, embedder: str = "auto") -> ExampleVectors:
+        """Vectors of up to so many examples of each training domain, and of each target's validation examples.
+
+        Always the same examples, for every mixer of a trial; fewer ask for the first of them. No model is trained for
+        it. embedder: ``auto`` lets the task choose; otherwise a name that the task knows. Sold once a run. Tasks embed
+        whole splits, so the price is that of all training and all validation data, however few examples are wanted.
+        """
         ...

@@ -137,6 +137,15 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Qualities:
+    """Scores of examples: [n], larger is better, on the scorer's own scale. flops, seconds: as for embeddings."""
+
+    values: FloatArray
+    flops: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
     """A task's data, split once from a fixed split seed.
 
@@ -290,3 +299,7 @@ class TrainableTask(Task):
     @abstractmethod
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of a split's examples for regroupers, cached by content; ``auto`` names the task's default."""
+
+    def qualities(self, corpus: Corpus, split: str, scorer: str) -> Qualities:
+        """Scores of a split's examples, for regroupers that prune. Overridden by tasks that have a scorer."""
+        raise TaskError(f"task {self.name} has no scorer of quality named {scorer!r}, nor any other")

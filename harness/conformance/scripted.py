@@ -14,6 +14,7 @@ from mixers.base import (
     Array,
     BoolArray,
     Checkpoint,
+    ExampleVectors,
     GradientEstimate,
     Mixer,
     MixerError,
@@ -48,6 +49,10 @@ class ScriptedLab:
     ) -> GradientEstimate:
         """Those of the script, whatever the examples."""
         return self._world.estimate(self.step, against)
+
+    def embeddings(self, examples: int, embedder: str = "auto") -> ExampleVectors:
+        """Those of the script, up to so many of each domain and target."""
+        return self._world.embeddings(examples)
 
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Lowers the losses of what the mixture trains on."""

@@ -19,6 +19,7 @@ from mixers.base import (
     Array,
     BatchLosses,
     DomainGradients,
+    ExampleVectors,
     GradientEstimate,
     IntArray,
     Mixer,
@@ -31,6 +32,7 @@ from mixers.base import (
 UNITS_PER_EXAMPLE = 20
 _WIDTH = 8
 _NOISE = 0.3
+_EMBEDDED = 12  # examples of a domain or target that have vectors
 _PRESENT = ((1, 1, 0, 1, 0), (0, 1, 0, 0, 0), (0, 1, 1, 1, 0), (1, 1, 1, 1, 0))  # by round; domain 4 is never served
 
 
@@ -39,10 +41,10 @@ class World:
     """One scripted course of training over m domains.
 
     order: the identity of the domain at each position; ascending where empty. names: by identity; d0, d1, ... where
-    empty. absent: rounds leave domains out, one of them always, whose gradient cannot be bought either, and one target
-    has no validation example. apart: the targets are three other domains. read_only: arrays refuse to be written to;
-    otherwise every array is a fresh copy that may be spoilt. everything: show all signals; otherwise those that the
-    mixer declares.
+    empty. absent: rounds leave domains out, one of them always, of which no gradient or vector can be bought either,
+    and one target has no validation example. apart: the targets are three other domains. read_only: arrays refuse to
+    be written to; otherwise every array is a fresh copy that may be spoilt. everything: show all signals; otherwise
+    those that the mixer declares.
     """
 
     m: int = 5
@@ -167,6 +169,28 @@ class World:
             present=self._shown(here),
             target_present=self._shown(there),
             against=against,
+        )
+
+    def embeddings(self, examples: int) -> ExampleVectors:
+        """Clouds of vectors around a centre by identity, in the order of the identities: where the data stand."""
+        rng = np.random.default_rng([self.m, 16])
+        centres = 0.3 + rng.normal(size=(self.m, _WIDTH))
+        blends = rng.dirichlet(np.full(self.m, 0.5), 3) @ centres if self.apart else centres
+        position = np.argsort(self._identities)
+        positions = {"train": position, "validation": np.arange(3) if self.apart else position}
+        rows = {}
+        for split, middles, gone in (("train", centres, 4), ("validation", blends, 3)):
+            clouds = middles[:, None] + _NOISE * rng.normal(size=(len(middles), _EMBEDDED, _WIDTH))
+            there = [i for i in range(len(middles)) if not (self.absent and i == gone)]
+            kept = clouds[there, :examples].astype(np.float32)
+            labels = np.repeat(positions[split][there], kept.shape[1])
+            rows[split] = (self._shown(kept.reshape(-1, _WIDTH)), self._shown(labels.astype(np.int64)))
+        return ExampleVectors(
+            train=rows["train"][0],
+            domains=rows["train"][1],
+            validation=rows["validation"][0],
+            targets=rows["validation"][1],
+            embedder="scripted",
         )
 
     def lowered(self, mixture: Mixture, steps: int) -> Array:

@@ -10,6 +10,7 @@ from harness.ledger import Ledger
 from harness.seeds import derive_seed
 from mixers.base import (
     Array,
+    ExampleVectors,
     GradientEstimate,
     Mixer,
     MixerError,
@@ -40,6 +41,7 @@ def refuse_online(mixer: Mixer, needs: Needs, bought: Purchases) -> None:
         ("validation_losses", "validation losses of the main run"),
         ("domain_gradients", "domain gradients"),
         ("probe_steps", "probe steps"),
+        ("embedding_examples", "embeddings"),
     ):
         if getattr(bought, field):
             refuse(f"{mixer.name}'s purchase of {what}")
@@ -117,3 +119,7 @@ class TableLab:
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Refused: there is no live model."""
         refuse("a probe")
+
+    def embeddings(self, examples: int, embedder: str = "auto") -> ExampleVectors:
+        """Refused: a table has no examples."""
+        refuse("an embedding of examples")

@@ -76,6 +76,13 @@ class RegroupLab(Protocol):
         """
         ...
 
+    def qualities(self, split: str, scorer: str) -> npt.NDArray[np.float64]:
+        """[n] quality of each example of a split, larger is better; billed; rows follow ``Grouping``'s order.
+
+        scorer: a name that the task knows. Few tasks know any: the others refuse, and say so.
+        """
+        ...
+
     def charge(self, flops: float, what: str) -> None:
         """Add FLOPs of the regrouper's own computations to the bill."""
         ...

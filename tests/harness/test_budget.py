@@ -21,7 +21,8 @@ def spent(row) -> float:
 
 
 @pytest.mark.parametrize(
-    "mixer", ["uniform", "buyer", "skill_it[graph_share=0.05,validation_examples=2]", DOREMI, "rnb[lam=1]"]
+    "mixer",
+    ["uniform", "buyer", "skill_it[graph_share=0.05,validation_examples=2]", DOREMI, "rnb[lam=1]", "domain2vec"],
 )
 def test_everything_together_costs_no_more_than_the_budget_and_nearly_all_of_it(run_toy, mixer: str):
     whole = run_toy(mixers="uniform", steps="60")["overhead"]["training_flops"]

@@ -152,6 +152,19 @@ def test_scripted_gradients_against_the_mean_target_are_the_weighted_sum_of_thos
     np.testing.assert_allclose(theirs.target_norms, mean.target_norms)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_scripted_vectors_stay_with_their_domains_in_another_order(apart):
+    order = (3, 0, 4, 1, 2)
+    plain = World(absent=True, apart=apart).embeddings(5)
+    moved = World(absent=True, apart=apart, order=order).embeddings(5)
+    assert np.bincount(plain.domains).tolist() == [5, 5, 5, 5], "the last has none"
+    assert np.bincount(plain.targets).tolist() == ([5] * 3 if apart else [5, 5, 5, 0, 5])
+    np.testing.assert_array_equal(plain.train, moved.train)
+    np.testing.assert_array_equal(plain.validation, moved.validation)
+    np.testing.assert_array_equal(plain.domains, np.array(order)[moved.domains])
+    np.testing.assert_array_equal(plain.targets, moved.targets if apart else np.array(order)[moved.targets])
+
+
 def test_read_only_worlds_cannot_be_written_to():
     mixer = Registry().get("mixers", "rnb").cls()
     world = World(read_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import pass_flops
 from harness.prepare import prepare
+from harness.vectors import embedded
 from mixers.base import (
     BatchLosses,
     Checkpoint,
@@ -84,6 +85,67 @@ def test_more_validation_examples_than_declared_are_refused(open_lab):
     for examples in (0, 3):
         with pytest.raises(MixerError, match=r"raise purchases\(\).validation_examples"):
             lab.validation_losses(examples)
+
+
+# Embeddings
+
+
+def test_embeddings_are_of_the_same_few_examples_of_every_domain_and_target(open_lab):
+    prepared, _, lab, ledger = open_lab(Purchases(embedding_examples=6))
+    made = lab.embeddings(3)
+    assert made.embedder == "toy"
+    assert made.train.dtype == made.validation.dtype == np.float32
+    np.testing.assert_array_equal(made.domains, np.repeat(np.arange(4), 3))
+    np.testing.assert_array_equal(made.targets, np.repeat(np.arange(4), 3))
+    whole = {split: prepared.task.embed(prepared.corpus, split, "auto") for split in ("train", "validation")}
+    for split, vectors, owners in (("train", made.train, made.domains), ("validation", made.validation, made.targets)):
+        labels = prepared.corpus.labels[split]
+        for row, owner in zip(vectors, owners, strict=True):
+            assert (row == whole[split].vectors[labels == owner]).all(axis=1).any()
+    assert ledger.flops["mixing"] == whole["train"].flops + whole["validation"].flops, "whole splits are embedded"
+    more = open_lab(Purchases(embedding_examples=6), mixers="natural", seeds="2,")[2].embeddings(6)
+    assert np.bincount(more.domains).tolist() == [6, 6, 6, 4], "the smallest domain has four examples"
+    for row in made.train:
+        assert (row == more.train).all(axis=1).any(), "fewer are the first of more, for every mixer and seed"
+    with pytest.raises(ValueError, match="read-only"):
+        made.train[0] = 0.0
+
+
+def test_embeddings_cost_what_was_priced_also_where_a_cache_answered(open_lab, monkeypatch):
+    prepared, trainer, lab, ledger = open_lab(Purchases(embedding_examples=2))
+    embed = type(prepared.task).embed
+    monkeypatch.setattr(
+        type(prepared.task), "embed", lambda *args: replace(embed(*args), cached=True, seconds=3.0, flops=50.0)
+    )
+    monkeypatch.setattr("harness.vectors._COUNTED", {})
+    lab.embeddings(2)
+    assert ledger.purchases["embeddings"] == {"calls": 1, "flops": 100.0}
+    assert ledger.made_elsewhere == 6.0
+    flops = pass_flops(prepared, trainer.model)
+    assert proxies.price_of(prepared, Purchases(embedding_examples=2), flops) == 100.0
+    assert proxies.price_of(prepared, Purchases(), flops) == 0.0
+
+
+def test_embeddings_beyond_what_was_declared_are_refused(open_lab):
+    with pytest.raises(MixerError, match=r"3 examples a domain, 0 were declared; raise purchases\(\).embedding_e"):
+        open_lab()[2].embeddings(3)
+    *_, lab, _ = open_lab(Purchases(embedding_examples=2))
+    for examples in (0, 3):
+        with pytest.raises(MixerError, match=r"raise purchases\(\).embedding_examples"):
+            lab.embeddings(examples)
+    with pytest.raises(MixerError, match=r"by tfidf, those by auto were declared; set purchases\(\).embedder"):
+        lab.embeddings(2, "tfidf")
+    lab.embeddings(2)
+    with pytest.raises(MixerError, match="sold once a run; keep those of the first call"):
+        lab.embeddings(2)
+
+
+def test_a_run_on_a_subsample_embeds_what_it_trains_on(open_lab):
+    prepared, *_ = open_lab()
+    child = proxies.child_of(prepared, Run(steps=4, mixture=even(prepared.problem), subsample=0.25, size=1.0))
+    made = embedded(child, 1000, "auto").vectors
+    np.testing.assert_array_equal(np.bincount(made.domains), child.problem.examples)
+    assert len(made.validation) == len(prepared.corpus.labels["validation"])
 
 
 # Gradients

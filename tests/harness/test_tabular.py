@@ -146,6 +146,7 @@ def test_a_seed_gives_the_same_row_and_another_one_other_noise(run):
         ("rnb", f"{ONLY_STATIC}rnb's signal DomainGradients needs training: use a task that trains"),
         ("odm", f"{ONLY_STATIC}odm's signal TrainLosses needs training"),
         ("skill_it", f"{ONLY_STATIC}skill_it's purchase of validation losses of the main run needs training"),
+        ("domain2vec", f"{ONLY_STATIC}domain2vec's purchase of embeddings needs training"),
         ("doremi", f"{ONLY_STATIC}keeping a run's model needs training"),
         ("best_of[oddity=mixer]", f"{ONLY_STATIC}a run under a mixer needs training"),
         ("best_of[oddity=start]", f"{ONLY_STATIC}a run from a kept model needs training"),
@@ -160,6 +161,7 @@ def test_a_seed_gives_the_same_row_and_another_one_other_noise(run):
         ("grabs[what=validation]", f"{ONLY_STATIC}validation losses of the main run needs training"),
         ("grabs[what=gradients]", f"{ONLY_STATIC}a domain gradient needs training"),
         ("grabs[what=probe]", f"{ONLY_STATIC}a probe needs training"),
+        ("grabs[what=embeddings]", f"{ONLY_STATIC}an embedding of examples needs training"),
         ("weighing", "a table replays runs without loss weights; use a mixer that sets none"),
     ],
 )  # fmt: skip

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness.conformance.toy_task import DOMAINS
-from harness.partitions import target_shares
+from harness.ledger import Ledger
+from harness.partitions import PaidRegroupLab, target_shares
 from harness.prepare import prepare
 from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition
+from tasks.base import Qualities
 
 
 def test_a_row_says_what_happened(run_toy):
@@ -41,8 +44,6 @@ def test_a_row_says_what_happened(run_toy):
 
 
 def test_of_very_many_mixtures_a_row_keeps_some(tmp_path):
-    from types import SimpleNamespace
-
     from harness.results import MOST_CHANGES, mixture_of
     from mixers.base import Mixture
 
@@ -79,8 +80,6 @@ def test_scores_do_not_depend_on_how_the_data_is_cut(run_toy, toy_specs, registr
 
 def test_target_shares_under_a_new_partition():
     """Share j = sum over i of target_i x share of i's validation examples in j, by hand."""
-    from types import SimpleNamespace
-
     corpus = SimpleNamespace(
         domains=("a", "b"),
         labels={"validation": np.array([0, 0, 0, 0, 1, 1])},
@@ -99,6 +98,31 @@ def test_regrouping_is_billed_to_every_trial_also_from_the_cache(run_toy):
     assert first["overhead"]["regrouping_flops"] == again["overhead"]["regrouping_flops"] > 0
     assert first["partition_report"] == again["partition_report"]
     assert first["partition_report"]["embedder"] == "toy"
+
+
+@pytest.mark.parametrize("partition", ["climb[k_init=8,groups=3,per_cluster=4]", "domain2vec[meta_domains=3]"])
+def test_cuts_into_many_clusters_tell_how_stable_they_are(run_toy, partition):
+    row = run_toy(partitions=partition, mixers="domain2vec")
+    assert row["status"] == "ok", row["reason"]
+    report = row["partition_report"]
+    assert report["k"] == len(row["domains"]["train"]) == 3
+    assert report["embedder"] == "toy"
+    assert -1.0 <= report["stability"] <= 1.0
+    assert row["overhead"]["regrouping_flops"] > 0
+    assert row["overhead"]["purchases"]["embeddings"]["calls"] == 1
+    assert row["mixer_report"]["embedder"] == "toy"
+
+
+def test_qualities_are_those_of_the_task_and_on_the_bill(run_toy):
+    row = run_toy(partitions="climb[k_init=8,groups=3,scorer=judge]")
+    assert row["status"] == "failed"
+    assert "task toy has no scorer of quality named 'judge', nor any other" in row["reason"]
+    ledger = Ledger()
+    made = Qualities(values=np.array([0.5, 2.0]), flops=7.0, seconds=3.0)
+    task = SimpleNamespace(qualities=lambda corpus, split, scorer: {("train", "judge"): made}[split, scorer])
+    np.testing.assert_array_equal(PaidRegroupLab(task, None, ledger).qualities("train", "judge"), [0.5, 2.0])
+    assert (ledger.flops["regrouping"], ledger.seconds["regrouping"]) == (7.0, 3.0)
+    assert ledger.purchases["qualities of train"]["calls"] == 1
 
 
 def test_declared_purchases_are_billed(run_toy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixers.base import DomainGradients, GradientEstimate, Observation, Problem, TrainLosses
+from mixers.base import DomainGradients, ExampleVectors, GradientEstimate, Observation, Problem, TrainLosses
 from mixers.regroup.base import Grouping
 
 
@@ -85,6 +85,27 @@ class FakeLab:
         if against == "each":
             return make_estimate(self.vectors @ self.vectors.T)
         return against_mean(self.vectors, self.shares @ self.vectors, target_present=np.ones(self.n))
+
+    def embeddings(self, examples, embedder="auto"):
+        """A cloud around every domain's vector, in an order that is not that of the domains."""
+        centres = np.eye(self.n) if self.vectors is None else self.vectors
+        noise = 0.3 * np.random.default_rng(1).normal(size=(2, 12, centres.shape[1]))
+        clouds = [(centres[:, None] + part).reshape(-1, centres.shape[1]) for part in noise]
+        orders = [np.lexsort(cloud.T) for cloud in clouds]
+        owners = np.repeat(np.arange(len(centres)), 12)
+        (train, validation), (first, second) = clouds, orders
+        return example_vectors(train[first], owners[first], validation[second], owners[second])
+
+
+def example_vectors(train, domains, validation, targets):
+    """What the lab sells as embeddings."""
+    return ExampleVectors(
+        train=frozen(train, np.float32),
+        domains=frozen(domains, np.int64),
+        validation=frozen(validation, np.float32),
+        targets=frozen(targets, np.int64),
+        embedder="fake",
+    )
 
 
 class GradientLab:
@@ -167,14 +188,19 @@ def play(mixer, problem, vectors, rounds=3):
 class FakeRegroupLab:
     """Sells given embeddings and keeps the bill."""
 
-    def __init__(self, train, validation):
+    def __init__(self, train, validation, scores=None):
         self.splits = {"train": frozen(train, np.float32), "validation": frozen(validation, np.float32)}
+        self.scores = scores
         self.asked = []
         self.bill = {}
 
     def embeddings(self, split, embedder):
         self.asked.append((split, embedder))
         return self.splits[split]
+
+    def qualities(self, split, scorer):
+        self.asked.append((split, scorer))
+        return frozen(self.scores)
 
     def charge(self, flops, what):
         self.bill[what] = self.bill.get(what, 0.0) + flops
@@ -193,7 +219,7 @@ def planted(k=5, n=600, n_validation=200, d=16, spread=0.05, seed=0):
 
 
 def make_grouping(train, validation, seed=0):
-    m = int(max(train.max(), validation.max())) + 1
+    m = int(max(train.max(), validation.max(initial=0))) + 1
     return Grouping(
         domains=tuple(f"o{i}" for i in range(m)),
         train=frozen(train, np.int64),

@@ -8,11 +8,13 @@ from mixer_fakes import FakeRegroupLab, make_grouping, planted
 
 from mixers.base import MixerError
 from mixers.regroup import clustering
+from mixers.regroup.climb import Climb
+from mixers.regroup.domain2vec import Domain2Vec
 from mixers.regroup.kmeans import KMeans
 from mixers.regroup.original import Original
 from mixers.regroup.random import Random
 
-ALL = [Original, KMeans, Random]
+ALL = [Original, KMeans, Random, Climb, Domain2Vec]
 
 
 def regroup(cls, vectors, labels, validation, validation_labels, *, seed=0, **config):
@@ -190,7 +192,8 @@ def test_the_control_follows_the_seed():
 
 
 def test_importing_the_regroupers_does_not_load_scikit_learn():
-    code = "import mixers.rnb, mixers.regroup.random, sys; sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
+    modules = "mixers.rnb, mixers.domain2vec, mixers.regroup.random, mixers.regroup.climb, mixers.regroup.domain2vec"
+    code = f"import {modules}, sys; sys.exit(any(name in sys.modules for name in ('sklearn', 'torch', 'faiss')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -84,6 +84,8 @@ class Grabs(Mixer):
             lab.domain_gradients(4)
         elif self.config.what == "probe":
             lab.probe(problem.mixture(np.full(problem.m, 1 / problem.m)), 3)
+        elif self.config.what == "embeddings":
+            lab.embeddings(4)
         raise MixerError("it was sold")
 
 

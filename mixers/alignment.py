@@ -1,0 +1,34 @@
+"""The mixture of given distributions that comes nearest to another one, in the Huber distance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixers import optimum, simplex
+from mixers.base import Array
+
+TOLERANCE = 1e-6  # of a distance that lies between 0 and 2
+
+
+def huber(apart: Array, delta: float) -> float:
+    """Sum over differences of their square / (2 delta), and of |difference| - delta / 2 where that exceeds delta.
+
+    The Huber distance over delta: nearly the sum of absolute differences where these are large.
+    """
+    size = np.abs(apart)
+    return float(np.where(size <= delta, size**2 / (2.0 * delta), size - delta / 2.0).sum())
+
+
+def align(vectors: Array, target: Array, prior: Array, *, caps: Array, delta: float, kl: float) -> Array:
+    """[m] the mixture r <= caps of least huber(r @ vectors - target) + kl KL(r || prior), to within ``TOLERANCE``.
+
+    vectors: [m, k]. target: [k]. prior: [m], where the solve starts. caps: [m]; where they sum to less than one, what
+    they allow in proportion.
+    """
+    return optimum.solve(
+        lambda r: vectors @ np.clip((r @ vectors - target) / delta, -1.0, 1.0),
+        prior,
+        caps=caps if caps.sum() >= 1.0 else simplex.normalise(caps),
+        kl=kl,
+        tolerance=TOLERANCE,
+    )
