@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from mixers.base import Array, BoolArray
+from mixers.base import Array, BoolArray, IntArray
 
 LEAST_POINTS = 4  # one more than there are parameters
 LOWEST, HIGHEST = 0.05, 2.0  # exponents: below, the form is a logarithm; above, all but the first point is the floor
@@ -151,6 +151,22 @@ def last_crossings(first: Curves, second: Curves, low: float, high: float) -> Ar
     part = np.divide(a, a - b, out=np.zeros_like(a), where=a != b)
     found = np.exp(grid[last] + part * (grid[1] - grid[0]))
     return np.where(change.any(axis=0), found, np.nan)
+
+
+def vertex(x: Array, y: Array, at: IntArray) -> Array:
+    """[...] where the parabola through y [..., s] at x [s], ascending, in ``at`` [...] and its two neighbours is least.
+
+    x[at] where ``at`` is an end, a neighbour is NaN or the parabola has no least point; never beyond the neighbours.
+    """
+    if x.size < 3:
+        return np.asarray(x[at])
+    middle = np.clip(at, 1, x.size - 2)
+    before, here, after = (x[middle + i] for i in (-1, 0, 1))
+    low, value, high = (np.take_along_axis(y, (middle + i)[..., None], axis=-1)[..., 0] for i in (-1, 0, 1))
+    left, right = (value - low) / (here - before), (high - value) / (after - here)
+    bend = (right - left) / (after - before)
+    least = 0.5 * (before + here - left / np.where(bend > 0.0, bend, np.nan))
+    return np.asarray(np.where((at == middle) & np.isfinite(least), np.clip(least, before, after), x[at]))
 
 
 def ranks(losses: Array) -> list[int | None]:

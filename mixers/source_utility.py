@@ -156,7 +156,7 @@ class SourceUtility(Mixer):
         losses = proxies.target_losses(problem, c.target, losses).reshape(costs.shape)
         fitted = curves.fit(costs, losses, falling=False)
         if np.isnan(fitted.floor[0]):
-            raise MixerError("source_utility: the replay has fewer than 4 finite losses; a shorter checkpoint may help")
+            raise MixerError("source_utility: fewer than 4 of the replay runs have finite losses: they diverged")
         draws = curves.bootstrap(fitted, costs, losses, draws=c.draws, seed=[problem.seed, 0], falling=False)
         goal = c.budget * problem.steps * problem.batch_size
         predicted, redrawn = fitted.at(goal), draws.at(goal)
