@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from mixers import curves, proxies, simplex, swarm
 from mixers.base import Array, Checkpoint, Lab, Mixer, MixerError, Mixture, Problem, Purchases, Run, Span, space
+from mixers.curve_runs import CurveConfig
 from mixers.curves import number
-from mixers.proxies import Fidelity
 
 
 class SourceUtility(Mixer):
@@ -51,50 +51,31 @@ class SourceUtility(Mixer):
     search_space = space(temperature=Span(low=0.02, high=2.0, log=True))
 
     @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """share: of the source in an annealing run. budgets: runs a source, from ``smallest`` to ``largest``.
+    class Config(CurveConfig):
+        """share: of the source in an annealing run. checkpoint: length of the run that they start from.
 
-        These and ``checkpoint`` are lengths as shares of the main run's steps, spaced geometrically. costs: domain ->
-        cost of an example, in units of training on one; others cost nothing. budget: where the curves are read, as a
-        share of the main run's examples. rule: ``tilt`` or ``gain``. temperature: of ``tilt``, in units of the loss.
-        proxy_size, validation_examples: see :class:`mixers.proxies.Fidelity`. target, max_epochs: see
-        :class:`mixers.offline.OfflineConfig`. draws: of the bootstrap.
+        costs: domain -> cost of an example, in units of training on one; others cost nothing. rule: ``tilt`` or
+        ``gain``. temperature: of ``tilt``, in units of the loss. The others: :class:`mixers.curve_runs.CurveConfig`.
         """
 
-        share: float = 0.3
-        budgets: int = 4
+        mixer: ClassVar[str] = "source_utility"
+
         smallest: float = 0.025
         largest: float = 0.2
+        share: float = 0.3
         checkpoint: float = 0.2
         costs: dict[str, float] = field(default_factory=dict)
-        budget: float = 1.0
         rule: Literal["tilt", "gain"] = "tilt"
         temperature: float = 0.1
-        proxy_size: float = 1.0
-        validation_examples: int = 0
-        target: str | None = None
-        max_epochs: float | None = None
-        draws: int = 200
 
         def __post_init__(self) -> None:
-            Fidelity(size=self.proxy_size, validation_examples=self.validation_examples).checked("source_utility")
+            CurveConfig.__post_init__(self)
             for valid, rule in (
                 (0.0 < self.share <= 1.0, f"share must be in (0, 1], not {self.share}"),
-                (self.budgets >= 4, f"budgets must be at least 4, one more than a curve's numbers, not {self.budgets}"),
-                (
-                    0.0 < self.smallest < self.largest <= 1.0,
-                    f"smallest and largest must be 0 < smallest < largest <= 1, not {self.smallest} and {self.largest}",
-                ),
                 (0.0 < self.checkpoint <= 1.0, f"checkpoint must be in (0, 1], not {self.checkpoint}"),
                 (all(0.0 <= c < np.inf for c in self.costs.values()), "costs must be finite and at least 0"),
-                (0.0 < self.budget < np.inf, f"budget must be positive and finite, not {self.budget}"),
                 (self.rule in ("tilt", "gain"), f"rule is tilt or gain, not {self.rule}"),
                 (0.0 < self.temperature < np.inf, f"temperature must be positive and finite, not {self.temperature}"),
-                (
-                    self.max_epochs is None or 0.0 < self.max_epochs < np.inf,
-                    f"max_epochs must be positive and finite, or none, not {self.max_epochs}",
-                ),
-                (self.draws >= 1, f"draws must be at least 1, not {self.draws}"),
             ):
                 if not valid:
                     raise MixerError(f"source_utility: {rule}")
@@ -110,23 +91,16 @@ class SourceUtility(Mixer):
         there = [i for i in swarm.columns(problem, swarm.canonical(problem)) if problem.train_shares[i] > 0.0]
         return there if len(there) > 1 else []
 
-    def _order(self, problem: Problem, mixture: Array, steps: int) -> Run:
-        c = self.config
-        share = steps / problem.steps
-        how = Fidelity(share=share, size=c.proxy_size, validation_examples=c.validation_examples)
-        return how.order(problem, mixture)
-
     def _first(self, problem: Problem) -> Run:
         steps = max(1, round(self.config.checkpoint * problem.steps))
-        return replace(self._order(problem, problem.train_shares, steps), keep=True)
+        return replace(self.config.order(problem, problem.train_shares, steps), keep=True)
 
     def _anneals(self, problem: Problem, start: Checkpoint) -> list[Run]:
         """Replay first, then the sources in canonical order, each from the shortest run to the longest."""
         c = self.config
-        steps = proxies.ladder(problem, c.smallest, c.largest, c.budgets)
         units = np.eye(problem.m)[self._sources(problem)]
         mixtures = [problem.train_shares, *(c.share * units + (1.0 - c.share) * problem.train_shares)]
-        return [replace(self._order(problem, p, s), start=start, seed=1) for p in mixtures for s in steps]
+        return [replace(run, start=start, seed=1) for mixture in mixtures for run in c.orders(problem, mixture)]
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         """Buy the runs, fit, and share."""
@@ -158,7 +132,7 @@ class SourceUtility(Mixer):
         if np.isnan(fitted.floor[0]):
             raise MixerError("source_utility: fewer than 4 of the replay runs have finite losses: they diverged")
         draws = curves.bootstrap(fitted, costs, losses, draws=c.draws, seed=[problem.seed, 0], falling=False)
-        goal = c.budget * problem.steps * problem.batch_size
+        goal = c.goal(problem)
         predicted, redrawn = fitted.at(goal), draws.at(goal)
         gains = np.nan_to_num(predicted[0] - predicted[1:])
         shares = self._shares(problem.train_shares[sources], gains)
@@ -181,10 +155,10 @@ class SourceUtility(Mixer):
         low = float(costs[:, 0].max())
         self._report = {
             "runs": 1 + len(steps),
-            "cost": float(goal),
+            "cost": goal,
             "replay": about[0],
             "sources": {name: {**a, **b} for name, a, b in zip(names, about[1:], beside, strict=True)},
-            "crossings": curves.all_crossings(names, fitted.part(own), draws.part(own), low, float(goal)),
+            "crossings": curves.all_crossings(names, fitted.part(own), draws.part(own), low, goal),
         }
         return problem.mixture(weights)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from mixers import curves, proxies, swarm
 from mixers.base import Array, Choices, Lab, Mixer, MixerError, Mixture, Problem, Purchases, Run, space
+from mixers.curve_runs import CurveConfig
 from mixers.curves import Curves, number
-from mixers.proxies import Fidelity
 
 BUDGETS_SHOWN = 9  # budgets in the report, from the shortest run's to BEYOND times the main run's
 BEYOND = 4.0
@@ -49,54 +49,26 @@ class SyntheticRatio(Mixer):
     search_space = space(refine=Choices(values=("grid", "parabola")))
 
     @dataclass(frozen=True, slots=True, kw_only=True)
-    class Config:
-        """domain: see the class. ratios: its shares, ascending. budgets: runs a ratio, geometric, from ``smallest`` to
-        ``largest``, which are shares of the main run's steps.
+    class Config(CurveConfig):
+        """domain: see the class. ratios: its shares, ascending. refine: ``grid`` or ``parabola``.
 
-        budget: where the laws are read, as a share of the main run. refine: ``grid`` or ``parabola``. proxy_size,
-        match_repetition, validation_examples: see :class:`mixers.proxies.Fidelity`. target: see
-        :class:`mixers.offline.OfflineConfig`. max_epochs: the ratio repeats the domain no more often in the main run.
-        draws: of the bootstrap.
+        max_epochs: the ratio repeats the domain no more often in the main run; the other domains are not looked at. The
+        others: :class:`mixers.curve_runs.CurveConfig`.
         """
+
+        mixer: ClassVar[str] = "synthetic_ratio"
 
         domain: str | None = None
         ratios: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
-        budgets: int = 4
-        smallest: float = 0.05
-        largest: float = 0.4
-        budget: float = 1.0
         refine: Literal["grid", "parabola"] = "grid"
-        proxy_size: float = 1.0
-        match_repetition: bool = False
-        validation_examples: int = 0
-        target: str | None = None
-        max_epochs: float | None = None
-        draws: int = 200
 
         def __post_init__(self) -> None:
-            Fidelity(size=self.proxy_size, validation_examples=self.validation_examples).checked("synthetic_ratio")
+            CurveConfig.__post_init__(self)
             r = self.ratios
-            ascending = all(a < b for a, b in pairwise(r))
-            for valid, rule in (
-                (
-                    len(r) >= 2 and ascending and r[0] >= 0.0 and r[-1] <= 1.0,
-                    f"ratios must be two or more in [0, 1], ascending, not {list(r)}",
-                ),
-                (self.budgets >= 4, f"budgets must be at least 4, one more than a law's numbers, not {self.budgets}"),
-                (
-                    0.0 < self.smallest < self.largest <= 1.0,
-                    f"smallest and largest must be 0 < smallest < largest <= 1, not {self.smallest} and {self.largest}",
-                ),
-                (0.0 < self.budget < np.inf, f"budget must be positive and finite, not {self.budget}"),
-                (self.refine in ("grid", "parabola"), f"refine is grid or parabola, not {self.refine}"),
-                (
-                    self.max_epochs is None or 0.0 < self.max_epochs < np.inf,
-                    f"max_epochs must be positive and finite, or none, not {self.max_epochs}",
-                ),
-                (self.draws >= 1, f"draws must be at least 1, not {self.draws}"),
-            ):
-                if not valid:
-                    raise MixerError(f"synthetic_ratio: {rule}")
+            if not (len(r) >= 2 and r[0] >= 0.0 and r[-1] <= 1.0 and all(a < b for a, b in pairwise(r))):
+                raise MixerError(f"synthetic_ratio: ratios must be two or more in [0, 1], ascending, not {list(r)}")
+            if self.refine not in ("grid", "parabola"):
+                raise MixerError(f"synthetic_ratio: refine is grid or parabola, not {self.refine}")
 
     def purchases(self, problem: Problem) -> Purchases:
         """A run for each ratio and budget, exactly."""
@@ -129,16 +101,7 @@ class SyntheticRatio(Mixer):
         c = self.config
         if self._designated(problem) is None:
             return []
-        fidelities = [
-            Fidelity(
-                share=steps / problem.steps,
-                size=c.proxy_size,
-                match_repetition=c.match_repetition,
-                validation_examples=c.validation_examples,
-            )
-            for steps in proxies.ladder(problem, c.smallest, c.largest, c.budgets)
-        ]
-        return [how.order(problem, self._mixture(problem, ratio)) for ratio in c.ratios for how in fidelities]
+        return [run for ratio in c.ratios for run in c.orders(problem, self._mixture(problem, ratio))]
 
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         """Buy the runs, fit, and take the best ratio."""
@@ -161,7 +124,7 @@ class SyntheticRatio(Mixer):
             raise MixerError("synthetic_ratio: no ratio has 4 runs with finite losses: they diverged")
         draws = curves.bootstrap(laws, costs, losses, draws=c.draws, seed=[problem.seed, 0])
         cap = float(swarm.repetition_caps(problem, c.max_epochs)[chosen])
-        goal = c.budget * problem.steps * problem.batch_size
+        goal = c.goal(problem)
         ratio = float(self._best(laws, goal, cap)[()])
         predicted, redrawn = laws.at(goal), draws.at(goal)
         leads, crossed = curves.leads(redrawn), [f"{r:.4g}" for r in c.ratios]
@@ -171,7 +134,7 @@ class SyntheticRatio(Mixer):
             "domain": problem.domains[chosen],
             "ratio": ratio,
             "ratio_interval": curves.interval(self._best(draws, goal, cap)),
-            "budget": float(goal),
+            "budget": goal,
             "laws": [
                 {
                     "ratio": c.ratios[i],

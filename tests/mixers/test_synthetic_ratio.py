@@ -185,7 +185,7 @@ def test_absent_domains_and_single_ones():
         ({"ratios": (0.5,)}, r"ratios must be two or more in \[0, 1\], ascending, not \[0.5\]"),
         ({"ratios": (0.5, 0.0)}, r"ratios must be two or more in \[0, 1\], ascending, not \[0.5, 0.0\]"),
         ({"ratios": (0.0, 1.5)}, r"ratios must be two or more in \[0, 1\], ascending, not \[0.0, 1.5\]"),
-        ({"budgets": 2}, "budgets must be at least 4, one more than a law's numbers, not 2"),
+        ({"budgets": 2}, "budgets must be at least 4, one more than a curve's numbers, not 2"),
         ({"largest": 1.5}, "smallest and largest must be 0 < smallest < largest <= 1, not 0.05 and 1.5"),
         ({"budget": -1.0}, "budget must be positive and finite, not -1.0"),
         ({"refine": "spline"}, "refine is grid or parabola, not spline"),
