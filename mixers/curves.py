@@ -117,6 +117,8 @@ def bootstrap(
 
     One curve has as many points as parameters and one more, which says next to nothing about its noise; all curves of a
     study together say more. The residuals are centred, and enlarged by what the fits took: the root of N / (N - 3 s).
+    Where the form is wrong, that counts as noise, too, and each curve draws its own: a misfit that all curves share
+    makes intervals of their differences too wide.
     """
     fitted = curves.at(costs.T).T
     residuals = np.where(np.isfinite(losses), losses - fitted, np.nan)
@@ -214,10 +216,15 @@ def all_crossings(names: Sequence[str], curves: Curves, draws: Curves, low: floa
 
 
 def points(costs: Array, losses: Array, curve: Curves) -> dict[str, Any]:
-    """The points [k] of a single curve and what was fitted to them, as JSON-able data."""
-    fitted = None
+    """The points [k] of a single curve and what was fitted to them, as JSON-able data.
+
+    at_limit: the exponent is at an end of what is searched, or the floor is 0, so that the points do not show the form:
+    losses that fall ever faster against the logarithm of the cost, or that have reached their floor.
+    """
+    fitted: dict[str, float | bool] | None = None
     if np.isfinite(curve.floor):
         fitted = {"floor": float(curve.floor), "scale": float(curve.scale), "exponent": float(curve.exponent)}
+        fitted["at_limit"] = bool(np.isclose(curve.exponent, [LOWEST, HIGHEST]).any() or curve.floor == 0.0)
     return {"costs": costs.tolist(), "losses": [number(x) for x in losses], "curve": fitted}
 
 

@@ -41,8 +41,9 @@ class SourceUtility(Mixer):
     - A source without a curve (fewer than four finite losses) has no gain; a domain without examples gets nothing.
 
     Limits. The curves are read at ``budget`` times the main run's cost, far beyond the longest annealing run: with four
-    points a curve that is a wide guess, which the bootstrap's intervals show only in part, as they hold the form for
-    true. Sources are judged one at a time, beside the training shares.
+    points a curve that is a wide guess. Very short runs lie before the power law sets in; the report says ``at_limit``,
+    predicted losses are then too high for all sources alike, and only their order means something. Sources are
+    judged one at a time, beside the training shares.
 
     Scale: losses times s act as temperature / s. Deterministic.
     """

@@ -160,3 +160,11 @@ def test_all_crossings_list_the_later_leader_first():
     assert (pair["ahead_at_last"], pair["behind"], pair["in_bootstrap"]) == ("b", "a", 1.0)
     np.testing.assert_allclose(pair["costs"], [16.0])
     assert curves.all_crossings(["a", "b", "c"], three, drawn, 100.0, 100.0) == []
+
+
+def test_a_curve_whose_points_do_not_show_the_form_is_marked():
+    ever_faster = np.array([[6.0, 5.9, 5.7, 5.3]])
+    for losses, marked in ((LOSSES[:1], False), (ever_faster, True)):
+        about = curves.points(COSTS[0], losses[0], curves.fit(COSTS[:1], losses).part(0))
+        assert about["curve"]["at_limit"] is marked
+    assert curves.points(COSTS[0], losses[0], single(np.nan, np.nan, np.nan))["curve"] is None
