@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -148,3 +149,26 @@ def usable(losses: Array, weights: Array) -> IntArray:
             f"{rows.size} of {len(losses)} proxy runs have finite losses, at least 3 are needed; order more"
         )
     return rows
+
+
+def target_losses(problem: Problem, target: str | None, losses: Array) -> Array:
+    """[k] the loss of each run on the target mixture, from [k, n]; NaN where a target that counts is not finite.
+
+    Weighted as :func:`objective` says. The sum is exact, so that the order of the targets changes nothing.
+    """
+    weights = objective(problem, target, losses)
+    used = weights > 0.0
+    total = math.fsum(weights[used])
+    rows = losses[:, used] * weights[used]
+    return np.array([math.fsum(row) / total if np.isfinite(row).all() else math.nan for row in rows])
+
+
+def ladder(problem: Problem, smallest: float, largest: float, count: int) -> tuple[int, ...]:
+    """Steps of ``count`` runs, ascending: geometric between two shares of the main run's, each longer than the last.
+
+    Where the main run is too short for that, the longest have more steps than asked for, and may have more than it.
+    """
+    steps: list[int] = []
+    for share in np.geomspace(smallest, largest, count):
+        steps.append(max(round(share * problem.steps), steps[-1] + 1 if steps else 1))
+    return tuple(steps)

@@ -25,6 +25,7 @@ from tasks.base import (
     Scores,
 )
 from tasks.language import windows
+from tasks.language.synthetic import Synthetic, Writer, priced
 from tasks.language.task import DecoderTask
 from tasks.shares import target_shares
 from tasks.text_settings import PRESETS, TextConfig, open_source, published, source_requirements
@@ -64,6 +65,9 @@ class Text(DecoderTask):
         """
         config = self.config
         source = open_source(config)
+        if config.synthetic:
+            writer = Writer(steps=config.synthetic_steps, temperature=config.synthetic_temperature)
+            source = Synthetic(source, config.synthetic, writer, self.cache)
         identity, make = self.tokenization()
         made = windows.prepare(
             source,
@@ -76,7 +80,9 @@ class Text(DecoderTask):
         self._windows = made
         counts = np.bincount(made.labels["train"], minlength=len(made.domains))
         train_shares = counts / counts.sum()
-        target = target_shares(source.target, made.domains, train_shares)
+        natural = np.array([domain not in source.untested for domain in made.domains])
+        judged = train_shares if natural.all() else natural * counts / counts[natural].sum()
+        target = target_shares(source.target, made.domains, judged)
         digest = hashlib.sha256(f"{made.fingerprint}{np.round(target, 9).tolist()}".encode())
         return Corpus(
             domains=made.domains,
@@ -87,7 +93,7 @@ class Text(DecoderTask):
             target_shares=target,
             fingerprint=digest.hexdigest()[:32],
             expected_fingerprint=published(config, self.preset),
-            provenance=self.provenance(made.provenance),
+            provenance=self.provenance(priced(made.provenance, made.domains, counts)),
         )
 
     def _prepared(self) -> windows.Windows:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.base import Preset, Recipe, Requirement, TaskError
+from tasks.base import ADDED, Preset, Recipe, Requirement, TaskError
 from tasks.sources import packages
 from tasks.sources.base import Source
 from tasks.sources.embedded import Embedded
@@ -29,6 +30,9 @@ class TextConfig:
     model: a pretrained causal language model by name or local path, with its own tokenizer; empty: build a decoder.
     embedder: what ``auto`` means when windows are embedded: ``auto`` (static if installed, else tfidf), ``static``,
     ``minilm``, ``tfidf`` or ``st:<sentence-transformers model>``.
+    synthetic: text of a further domain ``synthetic``, written by a small model that was trained on the training split,
+    in bytes as a share of that split's; 0: none. It has no target share and no test text. synthetic_steps: of that
+    model's training. synthetic_temperature: of its sampling. See :mod:`tasks.language.synthetic`.
     """
 
     path: str = ""
@@ -46,13 +50,20 @@ class TextConfig:
     heads: int = 4
     model: str = ""
     embedder: str = "auto"
+    synthetic: float = field(default=0.0, metadata=ADDED)
+    synthetic_steps: int = field(default=300, metadata=ADDED)
+    synthetic_temperature: float = field(default=1.0, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        for name in ("validation_windows", "test_windows", "context", "width", "layers", "heads"):
+        for name in ("synthetic_steps", "validation_windows", "test_windows", "context", "width", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise TaskError(f"{name}={getattr(self, name)} must be at least 1")
         if not 0 < self.portion <= 1:
             raise TaskError(f"portion={self.portion} must be in (0, 1]")
+        if not 0 <= self.synthetic < math.inf:
+            raise TaskError(f"synthetic={self.synthetic} must be finite and at least 0")
+        if not 0 < self.synthetic_temperature < math.inf:
+            raise TaskError(f"synthetic_temperature={self.synthetic_temperature} must be finite and above 0")
 
 
 PRESETS: tuple[Preset, ...] = (
@@ -132,5 +143,5 @@ def published(config: TextConfig, preset: Preset) -> str | None:
     """The published fingerprint, where all settings that touch the data are those of the preset; else ``None``."""
     theirs = TextConfig(**preset.settings)
     names = ("path", "target", "portion", "validation_windows", "test_windows", "vocabulary", "context", "model")
-    same = all(getattr(config, name) == getattr(theirs, name) for name in names)
+    same = all(getattr(config, name) == getattr(theirs, name) for name in (*names, "synthetic"))
     return FINGERPRINTS.get(preset.name) if same else None

@@ -17,7 +17,7 @@ from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.language.tokenizer import Vocabulary
 from tasks.sources.base import Document, Source
 from tasks.sources.dedupe import distinct
-from tasks.sources.split import SPLIT_SEED, split_origins
+from tasks.sources.split import SPLIT_SEED
 
 LAYOUT = 1  # raise when the way from documents to windows changes, so that caches of the old way are not used
 
@@ -81,7 +81,7 @@ def _make(
     tokenizer_path: Path,
 ) -> dict[str, Any]:
     documents, removed = distinct(source.documents())
-    splits = split_origins(documents)
+    splits = source.split(documents)
     vocabulary = make_vocabulary([document.text for document in documents if splits[document.origin] == "train"])
     vocabulary.save(tokenizer_path)
     domains = sorted({document.domain for document in documents})
@@ -92,7 +92,7 @@ def _make(
         for index, domain in enumerate(domains):
             texts = [item.text for item in documents if item.domain == domain and splits[item.origin] == split]
             windows = cut(list(vocabulary.encode(texts)), vocabulary.end, context).astype(dtype)
-            if len(windows) == 0:
+            if len(windows) == 0 and not (split == "test" and domain in source.untested):
                 raise TaskError(
                     f"domain {domain!r} has less than one window of {context} tokens in the {split} split; "
                     "give it more text or lower context"

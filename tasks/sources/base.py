@@ -22,6 +22,7 @@ class Source(ABC):
     """A reader of documents. ``target`` maps domain to target share; ``None`` means the train shares."""
 
     target: Mapping[str, float] | None = None
+    untested: frozenset[str] = frozenset()  # domains that have no text in the test split
 
     @abstractmethod
     def identity(self) -> str:
@@ -30,6 +31,12 @@ class Source(ABC):
     @abstractmethod
     def documents(self) -> list[Document]:
         """All documents in an order that depends on the contents alone. Raises :class:`tasks.base.TaskError`."""
+
+    def split(self, documents: Sequence[Document]) -> dict[str, str]:
+        """Origin -> split, of documents without duplicates. Raises :class:`tasks.base.TaskError`."""
+        from tasks.sources.split import split_origins
+
+        return split_origins(documents)
 
     @abstractmethod
     def provenance(self) -> dict[str, Any]:

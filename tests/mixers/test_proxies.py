@@ -62,3 +62,24 @@ def test_targets_that_cannot_be_lowered_are_one_line():
         proxies.objective(PROBLEM, "d1", np.array([[1.0, NAN, 1.0]]))
     with pytest.raises(MixerError, match="no proxy run has a finite validation loss of any target"):
         proxies.objective(PROBLEM, None, np.full((2, 3), NAN))
+
+
+def test_a_ladder_is_geometric_and_strictly_longer_at_every_rung():
+    assert proxies.ladder(make_problem(steps=1000), 0.025, 0.2, 4) == (25, 50, 100, 200)
+    assert proxies.ladder(make_problem(steps=10), 0.025, 0.2, 4) == (1, 2, 3, 4)
+    assert proxies.ladder(make_problem(steps=1), 0.5, 1.0, 4) == (1, 2, 3, 4)
+
+
+def test_target_losses_are_weighted_and_do_not_hang_on_the_order_of_the_targets():
+    problem = make_problem(target=(0.2, 0.3, 0.5))
+    losses = np.array([[1.0, 2.0, 4.0], [3.0, np.nan, 1.0], [0.1, 0.2, 0.3]])
+    np.testing.assert_allclose(proxies.target_losses(problem, None, losses), [2.8, np.nan, 0.23])
+    np.testing.assert_allclose(proxies.target_losses(problem, "d2", losses), [4.0, 1.0, 0.3])
+    # A target without any loss leaves its weight to the others.
+    without = np.where([True, False, True], losses, np.nan)
+    np.testing.assert_allclose(proxies.target_losses(problem, None, without), np.array([2.2, 1.1, 0.17]) / 0.7)
+    order = [2, 0, 1]
+    moved = make_problem(target=np.array([0.2, 0.3, 0.5])[order], targets=("d2", "d0", "d1"))
+    np.testing.assert_array_equal(
+        proxies.target_losses(moved, None, losses[:, order]), proxies.target_losses(problem, None, losses)
+    )
