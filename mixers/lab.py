@@ -38,7 +38,8 @@ class Run:
     that is used, the same ones for every run and nested (a proxy whose budget is this share of the main run's repeats
     its data as often as the main run does: arXiv 2606.07597). evaluate_at: steps (0: before training) after which
     validation losses are taken besides the end. validation_examples: a target's examples in each evaluation; 0: all.
-    keep: whether the trained model is kept as a checkpoint.
+    keep: whether the trained model is kept as a checkpoint. keep_at: steps (0: before training) after which the model
+    of that moment is kept too, for the result's ``checkpoints``; keeping costs nothing but room on the disk.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class Run:
     evaluate_at: tuple[int, ...] = ()
     validation_examples: int = 0
     keep: bool = False
+    keep_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class RunResult:
 
     steps: when it was evaluated, ascending, the end last. losses: [len(steps), n] mean validation losses by target,
     NaN where a target has no example. state: ``state_dict`` of the mixer that drove it, at the end. checkpoint: where
-    it was to be kept. flops: all that it cost.
+    it was to be kept. flops: all that it cost. checkpoints: the models kept on the way, by step.
     """
 
     steps: tuple[int, ...]
@@ -67,6 +69,7 @@ class RunResult:
     state: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     flops: float = 0.0
+    checkpoints: Mapping[int, Checkpoint] = field(default_factory=dict)
 
     @property
     def final(self) -> Array:

@@ -71,7 +71,14 @@ class ScriptedLab:
             weights, state = run.mixtures[-1].weights, driver.state_dict()
         steps = tuple(sorted({*order.evaluate_at, order.steps}))
         losses = np.stack([world.run_losses(weights, step) for step in steps])
-        return RunResult(steps=steps, losses=losses, state=state, checkpoint=Checkpoint(key="kept"), flops=1.0)
+        return RunResult(
+            steps=steps,
+            losses=losses,
+            state=state,
+            checkpoint=Checkpoint(key="kept"),
+            flops=1.0,
+            checkpoints={step: Checkpoint(key=f"kept@{step}") for step in order.keep_at},
+        )
 
 
 class Run:

@@ -73,7 +73,7 @@ class TableLab:
         for there, what in (
             (run.mixer is not None, "a run under a mixer"),
             (run.start is not None, "a run from a kept model"),
-            (run.keep, "keeping a run's model"),
+            (run.keep or bool(run.keep_at), "keeping a run's model"),
             (run.subsample != 1.0, f"a run on a subsample ({run.subsample:g}) of the data"),
             (any(step != run.steps for step in run.evaluate_at), "a loss before a run's end (evaluate_at)"),
         ):
