@@ -226,6 +226,7 @@ def _flops_of(child: Prepared) -> PassFlops:
 
 def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
     """Upper bound of what purchases cost in FLOPs."""
+    from harness import influence
     from harness.gradients.estimate import TARGETS_AT_ONCE
 
     m, n, batch = prepared.problem.m, len(prepared.problem.targets), _batch(prepared)
@@ -233,7 +234,8 @@ def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
     blocks = 1 if bought.gradients_against == "mean" else -(-n // TARGETS_AT_ONCE)
     passes = bought.gradient_examples * (n + m * blocks)
     gradients = bought.domain_gradients * flops.training * passes / batch
-    return validation + gradients + sum(price(prepared, run) for run in bought.runs)
+    runs = sum(price(prepared, run) for run in bought.runs)
+    return validation + gradients + runs + influence.price(prepared, bought)
 
 
 def _validated(prepared: Prepared, examples: int) -> int:

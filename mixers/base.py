@@ -13,7 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mixers.lab import Against, Checkpoint, GradientEstimate, Lab, Purchases, Run, RunResult, Scaling
+from mixers.lab import (
+    Against,
+    Checkpoint,
+    GradientEstimate,
+    Influence,
+    InfluenceEstimate,
+    InfluenceMethod,
+    Lab,
+    Layers,
+    Purchases,
+    Run,
+    RunResult,
+    Scaling,
+)
 from mixers.problem import (
     SIMPLEX_TOLERANCE,
     Array,
@@ -49,8 +62,12 @@ __all__ = [
     "DomainGradients",
     "GradientEstimate",
     "GradientView",
+    "Influence",
+    "InfluenceEstimate",
+    "InfluenceMethod",
     "IntArray",
     "Lab",
+    "Layers",
     "Mixer",
     "MixerError",
     "Mixture",

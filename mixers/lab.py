@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from mixers.problem import Array, BoolArray, Mixture
+from mixers.problem import Array, BoolArray, IntArray, MixerError, Mixture
 
 if TYPE_CHECKING:
     from mixers.base import Mixer
 
 Scaling = Literal["none", "adam"]
 Against = Literal["each", "mean"]
+Layers = Literal["ends", "output", "all"]
+InfluenceMethod = Literal["datainf", "grad_dot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,50 @@ class GradientEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Influence:
+    """How the influence of training examples on targets is measured.
+
+    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target, 0:
+    all. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output`` or
+    ``all`` (both ends and every tracked linear layer between). method: ``grad_dot``, inner products of gradients, or
+    ``datainf`` (arXiv 2310.00902), with an inverse curvature between them, damped in each layer by ``damping`` times
+    the mean squared gradient norm over the layer's size.
+    """
+
+    examples: int = 32
+    target_examples: int = 32
+    layers: Layers = "ends"
+    method: InfluenceMethod = "datainf"
+    damping: float = 0.1
+
+    def __post_init__(self) -> None:
+        for valid, rule in (
+            (self.examples >= 1, f"examples must be at least 1, not {self.examples}"),
+            (self.target_examples >= 0, f"target_examples must be at least 0, not {self.target_examples}"),
+            (self.layers in ("ends", "output", "all"), f"layers is ends, output or all, not {self.layers}"),
+            (self.method in ("datainf", "grad_dot"), f"method is datainf or grad_dot, not {self.method}"),
+            (0.0 < self.damping < float("inf"), f"damping must be positive and finite, not {self.damping}"),
+        ):
+            if not valid:
+                raise MixerError(f"influence: {rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluenceEstimate:
+    """Influence of k training examples. A domain without examples has no row.
+
+    influence: [k, n]; positive where a small step on the example *lowers* the target's loss (the mean over its
+    examples); NaN for a target that was not asked for or has no example. domains: [k] index of the example's domain.
+    units: [k] units (tokens, pairs) of the example. examples: [k] numbers of the examples, the same in every call.
+    """
+
+    influence: Array
+    domains: IntArray
+    units: Array
+    examples: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purchases:
     """Upper bound of what a mixer will buy during one trial; the lab refuses more.
 
@@ -117,7 +163,8 @@ class Purchases:
     gradient_examples: examples of each domain and target in a call. gradients_against: ``mean`` where no call is
     against each target; it is cheaper where there are more than four. probe_steps: steps of the main run spent in
     probes: they cost nothing beside it. runs: the orders, as they will be given; what they cost counts, so a mixture
-    that is not known yet may be any, and a checkpoint that does not exist yet has any key.
+    that is not known yet may be any, and a checkpoint that does not exist yet has any key. influence: calls, each on
+    all targets at most. influence_how: of every call. influence_size: size of the largest model that is asked.
     """
 
     validation_losses: int = 0
@@ -127,6 +174,9 @@ class Purchases:
     gradients_against: Against = "each"
     probe_steps: int = 0
     runs: tuple[Run, ...] = ()
+    influence: int = 0
+    influence_how: Influence = Influence()
+    influence_size: float = 1.0
 
 
 class Lab(Protocol):
@@ -158,4 +208,13 @@ class Lab(Protocol):
 
     def train(self, runs: Sequence[Run]) -> list[RunResult]:
         """Proxy and reference runs, in the order given; equal ones are made once and billed in full each time."""
+        ...
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """How much a small step on each of some training examples would lower the targets' losses, at a kept model.
+
+        targets: positions in ``Problem.targets``; ``None``: all. Only those asked for are paid for.
+        """
         ...

@@ -15,6 +15,8 @@ from mixers.base import (
     BoolArray,
     Checkpoint,
     GradientEstimate,
+    Influence,
+    InfluenceEstimate,
     Mixer,
     MixerError,
     Mixture,
@@ -48,6 +50,12 @@ class ScriptedLab:
     ) -> GradientEstimate:
         """Those of the script, whatever the examples."""
         return self._world.estimate(self.step, against)
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """That of the script, of a few examples a domain, whatever the model."""
+        return self._world.influence(targets)
 
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Lowers the losses of what the mixture trains on."""

@@ -10,7 +10,10 @@ from harness.ledger import Ledger
 from harness.seeds import derive_seed
 from mixers.base import (
     Array,
+    Checkpoint,
     GradientEstimate,
+    Influence,
+    InfluenceEstimate,
     Mixer,
     MixerError,
     Mixture,
@@ -37,6 +40,7 @@ def refuse_online(mixer: Mixer, needs: Needs, bought: Purchases) -> None:
         ("validation_losses", "validation losses of the main run"),
         ("domain_gradients", "domain gradients"),
         ("probe_steps", "probe steps"),
+        ("influence", "influence of examples"),
     ):
         if getattr(bought, field):
             refuse(f"{mixer.name}'s purchase of {what}")
@@ -114,3 +118,9 @@ class TableLab:
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Refused: there is no live model."""
         refuse("a probe")
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """Refused: there is no model."""
+        refuse("influence of examples")
