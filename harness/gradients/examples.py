@@ -67,7 +67,7 @@ def example_gradients(layers: Sequence[nn.Module], losses: Callable[[], Tensor])
     found = []
     with torch.no_grad():
         for layer, calls in zip(layers, met, strict=True):
-            total = torch.zeros(size, layer.weight.numel(), device=per_example.device)
+            total = torch.zeros(size, width([layer]), device=per_example.device)
             for x, _ in calls:
                 dy = next(flowed)
                 if dy is not None:
