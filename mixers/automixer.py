@@ -9,10 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from mixers import checkpoints, proxies, simplex
-from mixers.base import (
-    Array, Choices, Influence, InfluenceMethod, Lab, Layers, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run,
-    Span, space,
-)  # fmt: skip
+from mixers.base import Array, Choices, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run, Span, space
+from mixers.lab import Influence, InfluenceMethod, Layers
 
 
 class AutoMixer(Mixer):

@@ -11,8 +11,8 @@ from mixers.base import Checkpoint, Influence, InfluenceEstimate, MixerError, Ru
 class Lab:
     """Sells a run with given losses by checkpoint, and influences [m, n] by domain that depend on the step.
 
-    Every domain has two examples, of 1 and 3 units and of 0.5 and 1.5 times... its influence, so that its unit-weighted
-    mean is 1.25 times that of ``table``. Domains in ``missing`` have none.
+    Every domain has two examples, of 1 and 3 units with 0.5 and 1.5 times the influence in ``table``, so that its
+    unit-weighted mean is 1.25 times that. Domains in ``missing`` have none.
     """
 
     def __init__(self, problem, losses, table, missing=(), scale=1.0):
@@ -139,7 +139,7 @@ def test_absent_domains_keep_their_share_and_absent_targets_count_for_nothing():
     weights, mixer, _ = start(DIAGONAL, missing=("d1",))
     np.testing.assert_allclose(weights, [0.7 * 3 / 8, 0.3, 0.7 * 5 / 8])
     assert mixer.report()["not_scored"] == ["d1"]
-    weights, mixer, lab = start(DIAGONAL, [[1, np.nan, 1], [1, np.nan, 1]])
+    weights, mixer, _ = start(DIAGONAL, [[1, np.nan, 1], [1, np.nan, 1]])
     np.testing.assert_allclose(weights, [3 / 8, 0.0, 5 / 8])
     assert mixer.report()["skipped_targets"] == ["d1"]
     json.dumps(mixer.report(), allow_nan=False)
