@@ -67,8 +67,8 @@ def price(prepared: Prepared, bought: Purchases) -> float:
     if not bought.influence:
         return 0.0
     counts = np.bincount(prepared.partition.train[prepared.partition.train >= 0], minlength=prepared.problem.m)
-    k, n = int(np.minimum(counts, how.examples).sum()), len(prepared.problem.targets)
-    found = measure_of(prepared, bought.influence_size, how)
+    k = int(np.minimum(counts, how.examples or len(prepared.partition.train)).sum())
+    n, found = len(prepared.problem.targets), measure_of(prepared, bought.influence_size, how)
     validated = len(subset(prepared, how.target_examples))
     batch = prepared.recipe.batch_size
     return bought.influence * found.cost(how, k=k, validated=validated, n=n, batch_size=batch)
@@ -96,7 +96,7 @@ def measure(prepared: Prepared, kept: Checkpoint, how: Influence, targets: Seque
     for domain in range(problem.m):
         members = np.flatnonzero(labels == domain)
         rank[members] = np.arange(len(members))
-    train = order[rank < how.examples]
+    train = order[rank < (how.examples or len(order))]
     chosen = subset(prepared, how.target_examples)
     groups = partition.validation[chosen]
     asked = range(len(problem.targets)) if targets is None else targets

@@ -60,8 +60,8 @@ class AutoMixer(Mixer):
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
         """checkpoints: the paper's 10. proxy_share, proxy_size: the simulated run's steps and parameters as shares of
-        the main run's. validation_examples: of each target, to choose checkpoints by, 0: all. examples: training
-        examples of each domain that are scored. target_examples: of each target, 0: all. The rest: see the class.
+        the main run's. validation_examples: of each target, to choose checkpoints by. examples: training examples of
+        each domain that are scored; target_examples: of each target, to score against. 0: all. The rest: see the class.
         """
 
         checkpoints: int = 10

@@ -34,13 +34,14 @@ class Scores:
     """Influences of k training examples on each target at that target's own checkpoint.
 
     influence: [k, n]; positive lowers the target's loss; 0 for targets that were not used. steps: [n] step of the
-    target's checkpoint, 0 for targets that were not used. domains, units: [k].
+    target's checkpoint, 0 for targets that were not used. domains, units, examples: [k], as the lab gave them.
     """
 
     influence: Array
     steps: IntArray
     domains: IntArray
     units: Array
+    examples: IntArray
 
 
 def score(result: RunResult, lab: Lab, how: Influence, used: BoolArray, *, standardise: bool) -> Scores:
@@ -64,7 +65,13 @@ def score(result: RunResult, lab: Lab, how: Influence, used: BoolArray, *, stand
     if standardise:
         sizes = np.sqrt((columns**2).mean(axis=0)) if len(columns) else np.ones(len(used))
         columns = columns / np.where(sizes > 0.0, sizes, 1.0)
-    return Scores(influence=columns, steps=steps, domains=made.domains[finite], units=made.units[finite])
+    return Scores(
+        influence=columns,
+        steps=steps,
+        domains=made.domains[finite],
+        units=made.units[finite],
+        examples=made.examples[finite],
+    )
 
 
 def densities(joint: Array, units: Array, domains: IntArray, m: int) -> tuple[Array, Array]:

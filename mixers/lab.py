@@ -115,8 +115,8 @@ class GradientEstimate:
 class Influence:
     """How the influence of training examples on targets is measured.
 
-    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target, 0:
-    all. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output`` or
+    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target. Of both
+    0 is all. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output`` or
     ``all`` (both ends and every tracked linear layer between). method: ``grad_dot``, inner products of gradients, or
     ``datainf`` (arXiv 2310.00902), with an inverse curvature between them, damped in each layer by ``damping`` times
     the mean squared gradient norm over the layer's size.
@@ -130,7 +130,7 @@ class Influence:
 
     def __post_init__(self) -> None:
         for valid, rule in (
-            (self.examples >= 1, f"examples must be at least 1, not {self.examples}"),
+            (self.examples >= 0, f"examples must be at least 0, not {self.examples}"),
             (self.target_examples >= 0, f"target_examples must be at least 0, not {self.target_examples}"),
             (self.layers in ("ends", "output", "all"), f"layers is ends, output or all, not {self.layers}"),
             (self.method in ("datainf", "grad_dot"), f"method is datainf or grad_dot, not {self.method}"),

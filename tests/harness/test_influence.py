@@ -87,7 +87,7 @@ def test_a_layer_without_gradient_adds_nothing_and_scale_acts_as_it_should():
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ({"examples": 0}, "examples must be at least 1"),
+        ({"examples": -1}, "examples must be at least 0"),
         ({"target_examples": -1}, "target_examples must be at least 0"),
         ({"layers": "middle"}, "layers is ends, output or all"),
         ({"method": "exact"}, "method is datainf or grad_dot"),

@@ -178,7 +178,7 @@ def test_purchases_are_an_upper_bound():
         ({"shares": "some"}, "automixer: shares is equal or target"),
         ({"negative": "abs"}, "automixer: negative is clip or softmax"),
         ({"temperature": 0.0}, "automixer: temperature must be above 0"),
-        ({"examples": 0}, "examples must be at least 1"),
+        ({"examples": -1}, "examples must be at least 0"),
         ({"layers": "middle"}, "layers is ends, output or all"),
     ],
 )
