@@ -39,7 +39,7 @@ class AutoMixer(Mixer):
       counts with the size of its gradient, unless ``standardise`` divides each by its root mean square.
     - layers, method, damping: embedding and output layers, DataInf with .1, as the paper says. A comparison of methods
       (arXiv 2412.03906, from notes) finds ``grad_dot`` nearly equal, at about the same price here.
-    - proxy_share: half the main run, ours; the paper's simulated run has 100,000 steps.
+    - proxy_share: half the main run, validation_examples: 64, both ours. The paper's simulated run has 100,000 steps.
     - A tie between checkpoints goes to the earlier one. Targets without a finite loss count for nothing; domains that
       have no example to score keep their training share.
 
@@ -67,7 +67,7 @@ class AutoMixer(Mixer):
         checkpoints: int = 10
         proxy_share: float = 0.5
         proxy_size: float = 1.0
-        validation_examples: int = 0
+        validation_examples: int = 64
         examples: int = 32
         target_examples: int = 32
         layers: Layers = "ends"

@@ -115,11 +115,11 @@ class GradientEstimate:
 class Influence:
     """How the influence of training examples on targets is measured.
 
-    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target. Of both
-    0 is all. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output`` or
-    ``all`` (both ends and every tracked linear layer between). method: ``grad_dot``, inner products of gradients, or
-    ``datainf`` (arXiv 2310.00902), with an inverse curvature between them, damped in each layer by ``damping`` times
-    the mean squared gradient norm over the layer's size.
+    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target. Zero
+    is all of them. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output``
+    or ``all`` (both ends and every tracked linear layer between). method: ``grad_dot``, inner products of gradients,
+    or ``datainf`` (arXiv 2310.00902), with an inverse curvature between them, damped in each layer by ``damping``
+    times the mean squared gradient norm over the layer's size.
     """
 
     examples: int = 32

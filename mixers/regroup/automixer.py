@@ -56,7 +56,7 @@ class AutoMixer(Regrouper):
         checkpoints: int = 10
         proxy_share: float = 0.5
         proxy_size: float = 1.0
-        validation_examples: int = 0
+        validation_examples: int = 64
         target_examples: int = 32
         layers: Layers = "ends"
         method: InfluenceMethod = "grad_dot"

@@ -273,3 +273,42 @@ def test_measuring_leaves_the_main_run_alone(prepared):
     assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
     assert trainer.sampler.drawn.sum() == 0
     assert influence.price(prepared, Purchases()) == 0.0
+
+
+def test_a_decoder_is_read_at_its_words_and_clip_at_words_patches_and_projections(tmp_path):
+    pytest.importorskip("transformers")
+    from tasks.language import decoder
+    from tasks.text import Text
+
+    task = Text(Text.Config(), Text.presets["demo"], tmp_path)
+    model = decoder.build(vocabulary=20, context=8, width=8, layers=1, heads=2, end=0, seed=0)
+    assert layers_of(task, model, "ends") == [model.model.embed_tokens, model.lm_head]
+    assert len(layers_of(task, model, "all")) == 1 + 7 + 1
+    tokens = torch.tensor([[3, 3, 7, 1], [2, 19, 0, 5]])
+
+    def losses(tokens):
+        return model(tokens).logits.log_softmax(-1)[..., 4].mean(dim=1)
+
+    ends = layers_of(task, model, "all")
+    for a, b in zip(example_gradients(ends, lambda: losses(tokens)), one_by_one(ends, losses, tokens), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-7)
+
+
+def test_clip_is_read_at_words_patches_and_both_projections(tmp_path):
+    pytest.importorskip("open_clip")
+    from tasks.clip import model as clip_model
+    from tasks.multimodal import Multimodal, settings_of
+
+    config = Multimodal.configure(Multimodal.presets["demo"], {})
+    task = Multimodal(config, Multimodal.presets["demo"], tmp_path)
+    model = clip_model.build(settings_of(config, 50), seed=0).eval()  # in training it drops patches at random
+    layers = layers_of(task, model, "ends")
+    expected = [model.inner.token_embedding, model.inner.visual.conv1, model.image_projection, model.text_projection]
+    assert layers == expected
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (3, 3, config.image_size, config.image_size), generator=generator, dtype=torch.uint8)
+    tokens = torch.randint(50, (3, model.inner.positional_embedding.shape[0]), generator=generator)
+    batch = {"images": images, "tokens": tokens}
+    whole = torch.autograd.grad(task.loss(model, batch).per_example.sum(), [layer.weight for layer in layers])
+    for mine, theirs in zip(example_gradients(layers, lambda: task.loss(model, batch).per_example), whole, strict=True):
+        torch.testing.assert_close(mine.sum(dim=0), theirs.flatten(), rtol=1e-3, atol=1e-6)
