@@ -19,18 +19,32 @@ def folder_of(prepared: Prepared, key: str) -> Path:
     return prepared.cache / "runs" / key
 
 
+def on_the_way(key: str, step: int) -> Checkpoint:
+    """The model that the run ``key`` kept after a step."""
+    return Checkpoint(key=f"{key}@{step}")
+
+
+def file_at(step: int) -> str:
+    """Name of the file, in the run's folder, of a model kept on the way."""
+    return f"model-{step}.pt"
+
+
 def weights_of(prepared: Prepared, kept: Checkpoint) -> Path:
     """The file of a kept model. Raises :class:`MixerError` where it is gone."""
-    path = folder_of(prepared, kept.key) / "model.pt"
+    run, _, step = kept.key.partition("@")
+    path = folder_of(prepared, run) / (file_at(int(step)) if step.isdecimal() else "model.pt")
     if not path.exists():
         raise MixerError("a run's model is no longer in the cache; order that run again with keep=True")
     return path
 
 
+def size_of(prepared: Prepared, kept: Checkpoint) -> float:
+    """The size of a kept model, as its run was ordered."""
+    return float(read_json(weights_of(prepared, kept).with_name("result.json"))["size"])
+
+
 def kept_model(prepared: Prepared, kept: Checkpoint) -> nn.Module:
     """The model of a run that kept it, at its own size."""
-    path = weights_of(prepared, kept)
-    size = float(read_json(path.with_name("result.json"))["size"])
-    model = prepared.main_task.scaled(size).build_model(0)
-    model.load_state_dict(load_weights(path))
+    model = prepared.main_task.scaled(size_of(prepared, kept)).build_model(0)
+    model.load_state_dict(load_weights(weights_of(prepared, kept)))
     return model

@@ -22,8 +22,11 @@ from harness.trainer import Trainer
 from harness.vectors import embedded, first_of_each
 from mixers.base import (
     Against,
+    Checkpoint,
     ExampleVectors,
     GradientEstimate,
+    Influence,
+    InfluenceEstimate,
     IntArray,
     MixerError,
     Mixture,
@@ -34,7 +37,7 @@ from mixers.base import (
 )
 
 VALIDATION, GRADIENTS, PROBES, RUNS = "validation losses", "domain gradients", "probe steps", "runs"
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, INFLUENCE = "embeddings", "influence"
 
 
 class PaidLab:
@@ -152,6 +155,18 @@ class PaidLab:
             self._ledger.reused += made.cached
             results.append(made.result)
         return results
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """Influence of a fixed sample of training examples on targets, at a model that a run kept."""
+        from harness.influence import check_declared, measure
+
+        check_declared(self._prepared, checkpoint, how, self._declared)
+        self._claim(INFLUENCE, 1, self._declared.influence, "influence")
+        made = measure(self._prepared, checkpoint, how, targets)
+        self._ledger.charge("mixing", flops=made.flops, what=INFLUENCE)
+        return made.estimate
 
     def _meet_orders(self, runs: Sequence[Run]) -> None:
         """Where other workers are to make the runs, leave what is missing to them; see :mod:`harness.orders`."""

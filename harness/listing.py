@@ -99,7 +99,7 @@ def _describe(plugin: Plugin) -> str:
     return "\n".join(parts)
 
 
-def _described(config: type) -> str:
+def _described(config: Any) -> str:
     """What a config says of its fields, and then what those say that it inherits them from."""
     own = [cls for cls in config.__mro__ if dataclasses.is_dataclass(cls) and cls.__doc__]
     texts = [

@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from harness.flops import PassFlops, count_pass, sync
+from harness.kept import file_at
 from harness.lab import PaidLab, subset, validation_losses
 from harness.prepare import Prepared, read_only
 from harness.store import load_checkpoint, save_checkpoint
@@ -54,7 +55,8 @@ class MixedTraining:
     """One run under ``prepared.mixer``, resumable at every round boundary.
 
     place: file of its checkpoint. evaluate_at: steps after which the validation losses of ``validation_examples`` a
-    target are taken (the referee's; they are charged as evaluation), into ``evaluations``.
+    target are taken (the referee's; they are charged as evaluation), into ``evaluations``. keep_at: steps after which
+    the model is kept, in a file beside ``place``.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class MixedTraining:
         *,
         evaluate_at: tuple[int, ...] = (),
         validation_examples: int = 0,
+        keep_at: tuple[int, ...] = (),
     ) -> None:
         self.prepared, self.place, self.progress = prepared, place, progress
         self.checkpoint_seconds = checkpoint_seconds
@@ -79,12 +82,13 @@ class MixedTraining:
         self.round = 0
         self.final_loss = math.nan
         self.evaluate_at, self.validation_examples = frozenset(evaluate_at), validation_examples
+        self.keep_at = frozenset(keep_at)
         self.evaluations: dict[int, list[float]] = {}
 
     def run(self) -> None:
         """Train to the end."""
         prepared, trainer = self.prepared, self.trainer
-        self._evaluate()
+        self._halt()
         with self.ledger.clock("mixing"):
             first = prepared.mixer.start(prepared.problem, self.lab).checked(prepared.problem.domains)
         json.dumps(prepared.mixer.state_dict(), allow_nan=False)  # a state that cannot be saved fails at once
@@ -116,16 +120,19 @@ class MixedTraining:
             while trainer.done < end:
                 trainer.step(mixture)
                 self.progress(trainer.done, self.prepared.recipe.steps)
-                if trainer.done in self.evaluate_at:
-                    self._evaluate()
+                self._halt()
             sync(trainer.device)
         if end > begun:  # else probes took the whole round
             self.final_loss = trainer.mean_loss(end - begun)
 
-    def _evaluate(self) -> None:
-        if self.trainer.done in self.evaluate_at:
+    def _halt(self) -> None:
+        """What was ordered for the present step: losses, and a copy of the model."""
+        done = self.trainer.done
+        if done in self.evaluate_at:
             chosen = subset(self.prepared, self.validation_examples)
-            self.evaluations[self.trainer.done] = validation_losses(self.prepared, self.trainer.model, chosen).tolist()
+            self.evaluations[done] = validation_losses(self.prepared, self.trainer.model, chosen).tolist()
+        if done in self.keep_at:
+            save_checkpoint(self.place.with_name(file_at(done)), self.trainer.model.state_dict())
 
     def _update(self, index: int) -> None:
         """Show the round to the mixer and take its next mixture."""

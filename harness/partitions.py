@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness import PROTOCOL
 from harness.ledger import Ledger
 from harness.seeds import derive_seed
 from harness.spec import PluginSpec
 from harness.store import write_atomically
+from mixers.base import Lab, MixerError, Problem
 from mixers.regroup.base import Grouping, Partition, Regrouper
 from tasks.base import Corpus, TrainableTask
+
+if TYPE_CHECKING:
+    from harness.prepare import Prepared
 
 FORMAT = 2  # raised when the stored form or the meaning of a regrouper's config changes
 
 
 class PaidRegroupLab:
-    """The :class:`mixers.regroup.base.RegroupLab` of one regrouping; everything goes on the bill."""
+    """The :class:`mixers.regroup.base.RegroupLab` of one regrouping; everything goes on the bill.
 
-    def __init__(self, task: TrainableTask, corpus: Corpus, ledger: Ledger) -> None:
-        self._task, self._corpus, self._ledger = task, corpus, ledger
+    prepared: makes the training run on the original labels, for a regrouper that ``trains``.
+    """
+
+    def __init__(
+        self, task: TrainableTask, corpus: Corpus, ledger: Ledger, prepared: Callable[[], Prepared] | None = None
+    ) -> None:
+        self._task, self._corpus, self._ledger, self._prepared = task, corpus, ledger, prepared
         self.embedder: str | None = None
         self.seconds_inside = 0.0
 
@@ -47,6 +59,15 @@ class PaidRegroupLab:
         self.seconds_inside += time.perf_counter() - begin
         return made.values
 
+    def labelled(self) -> tuple[Problem, Lab]:
+        """The problem under the original labels and a lab for it; :class:`MixerError` unless the regrouper trains."""
+        from harness.labelled import LabelledLab
+
+        if self._prepared is None:
+            raise MixerError("a regrouper that buys runs must say so: set its class's trains = True")
+        prepared = self._prepared()
+        return prepared.problem, LabelledLab(prepared, self._ledger)
+
     def charge(self, flops: float, what: str) -> None:
         """FLOPs of the regrouper's own computations."""
         self._ledger.charge("regrouping", flops=flops, what=what)
@@ -61,8 +82,12 @@ def partition_of(
     seed: int,
     cache: Path,
     ledger: Ledger,
+    prepared: Callable[[Partition], Prepared] | None = None,
 ) -> Partition:
-    """The partition for a trial's seed, from the cache where an equal one was made; billed in full either way."""
+    """The partition for a trial's seed, from the cache where an equal one was made; billed in full either way.
+
+    prepared: makes a training run on a partition, for a regrouper that ``trains``.
+    """
     grouping = Grouping(
         domains=corpus.domains,
         train=corpus.labels["train"],
@@ -70,12 +95,17 @@ def partition_of(
         seed=derive_seed(seed, "partition"),
     )
     identity = [FORMAT, corpus.fingerprint, task.name, _settings(task), spec.identity(), grouping.seed]
+    labelled: Callable[[], Prepared] | None = None
+    if regrouper.trains and prepared is not None:
+        original = prepared(Partition(domains=corpus.domains, train=grouping.train, validation=grouping.validation))
+        identity += _training(original)
+        labelled = lambda: original  # noqa: E731
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
     path = cache / "partitions" / f"{spec.name}-{key}.npz"
     stored = _read(path)
     if stored is None:
         bill = Ledger()
-        lab = PaidRegroupLab(task, corpus, bill)
+        lab = PaidRegroupLab(task, corpus, bill, labelled)
         begin = time.perf_counter()
         made = regrouper.regroup(grouping, lab).checked(grouping)
         bill.charge("regrouping", seconds=max(0.0, time.perf_counter() - begin - lab.seconds_inside))
@@ -105,6 +135,12 @@ def partition_of(
 
 def _settings(task: TrainableTask) -> str:
     return repr(task.config)
+
+
+def _training(prepared: Prepared) -> list[Any]:
+    """What the runs of a regrouper that trains depend on besides the data."""
+    recipe = {key: value for key, value in dataclasses.asdict(prepared.recipe).items() if key != "time_limit"}
+    return [PROTOCOL, recipe, str(prepared.device), str(prepared.dtype), prepared.spec.compile, prepared.spec.threads]
 
 
 def _write(path: Path, stored: dict[str, Any]) -> None:

@@ -117,31 +117,37 @@ def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
     config = build_config(task_plugin, spec.task.config)
     task: TrainableTask = task_plugin.cls(config, task_plugin.cls.presets[spec.preset], cache)
     corpus = task.load()
-    ledger = Ledger()
-    partition = partition_of(
-        make(registry, "regroupers", spec.partition),
-        spec.partition,
-        task=task,
-        corpus=corpus,
-        seed=spec.seed,
-        cache=cache,
-        ledger=ledger,
-    )
-    recipe = recipe_of(spec)
-    return Prepared(
-        spec=spec,
-        task=task,
-        corpus=corpus,
-        partition=partition,
-        problem=problem_of(corpus, partition, recipe, derive_seed(spec.seed, "mixer")),
-        mixer=make(registry, "mixers", spec.mixer),
-        recipe=recipe,
-        ledger=ledger,
-        device=torch.device(spec.device),
-        dtype=DTYPES[spec.dtype],
-        seed=spec.seed,
-        cache=cache,
-        main_task=task,
+    ledger, recipe = Ledger(), recipe_of(spec)
+    mixer: Mixer = make(registry, "mixers", spec.mixer)
+
+    def on(partition: Partition) -> Prepared:
+        return Prepared(
+            spec=spec,
+            task=task,
+            corpus=corpus,
+            partition=partition,
+            problem=problem_of(corpus, partition, recipe, derive_seed(spec.seed, "mixer")),
+            mixer=mixer,
+            recipe=recipe,
+            ledger=ledger,
+            device=torch.device(spec.device),
+            dtype=DTYPES[spec.dtype],
+            seed=spec.seed,
+            cache=cache,
+            main_task=task,
+        )
+
+    return on(
+        partition_of(
+            make(registry, "regroupers", spec.partition),
+            spec.partition,
+            task=task,
+            corpus=corpus,
+            seed=spec.seed,
+            cache=cache,
+            ledger=ledger,
+            prepared=on,
+        )
     )
 
 

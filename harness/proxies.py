@@ -2,6 +2,7 @@
 
 CACHE/runs/<key>/result.json   what came of it, and what it cost
 CACHE/runs/<key>/model.pt      its weights, where they were to be kept
+CACHE/runs/<key>/model-<n>.pt  the same after n steps
 CACHE/runs/<key>/checkpoint.pt while it is under way
 """
 
@@ -23,7 +24,7 @@ import numpy as np
 from harness import PROTOCOL
 from harness.experiment import plain
 from harness.flops import PassFlops
-from harness.kept import folder_of, weights_of
+from harness.kept import folder_of, on_the_way, weights_of
 from harness.ledger import Ledger
 from harness.mixing import MixedTraining, Progress, pass_flops
 from harness.orders import INLINE
@@ -94,6 +95,7 @@ def fulfil(child: Prepared, run: Run, progress: Progress = lambda step, steps: N
         CHECKPOINT_SECONDS,
         evaluate_at=at,
         validation_examples=run.validation_examples,
+        keep_at=run.keep_at,
     )
     training.run()
     ledger = child.ledger
@@ -123,6 +125,8 @@ def child_of(prepared: Prepared, run: Run) -> Prepared:
     """The order as a training run of its own, on the trial's data."""
     if run.steps < 1 or any(not 0 <= step <= run.steps for step in run.evaluate_at):
         raise MixerError(f"a run of {run.steps} steps cannot be evaluated at {run.evaluate_at}")
+    if any(not 0 <= step <= run.steps for step in run.keep_at):
+        raise MixerError(f"a run of {run.steps} steps has no model to keep at {run.keep_at}; keep within its steps")
     partition = prepared.partition if run.subsample == 1.0 else _thinned(prepared, run.subsample)
     recipe = replace(prepared.recipe, steps=run.steps)
     seed = derive_seed(prepared.seed, "run", run.seed)
@@ -182,6 +186,8 @@ def key_of(child: Prepared, run: Run) -> str:
         [run.size, run.subsample, run.evaluate_at, run.validation_examples, run.keep],
         None if run.start is None else run.start.key,
         _driver(run),
+        # At the end and only where there are any: older runs keep their keys.
+        *([sorted({*run.keep_at})] if run.keep_at else []),
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -225,6 +231,7 @@ def _flops_of(child: Prepared) -> PassFlops:
 
 def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
     """Upper bound of what purchases cost in FLOPs."""
+    from harness import influence
     from harness.gradients.estimate import TARGETS_AT_ONCE
 
     m, n, batch = prepared.problem.m, len(prepared.problem.targets), _batch(prepared)
@@ -233,7 +240,8 @@ def price_of(prepared: Prepared, bought: Purchases, flops: PassFlops) -> float:
     passes = bought.gradient_examples * (n + m * blocks)
     gradients = bought.domain_gradients * flops.training * passes / batch
     vectors = embedding_flops(prepared, bought.embedder) if bought.embedding_examples else 0.0
-    return validation + gradients + vectors + sum(price(prepared, run) for run in bought.runs)
+    runs = sum(price(prepared, run) for run in bought.runs)
+    return validation + gradients + vectors + runs + influence.price(prepared, bought)
 
 
 def _validated(prepared: Prepared, examples: int) -> int:
@@ -255,4 +263,5 @@ def _result(data: dict[str, Any], key: str, run: Run) -> RunResult:
         state=data["state"],
         checkpoint=Checkpoint(key=key) if run.keep else None,
         flops=float(data["flops"]),
+        checkpoints={step: on_the_way(key, step) for step in sorted({*run.keep_at})},
     )

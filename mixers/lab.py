@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mixers.problem import Array, BoolArray, IntArray, Mixture
+from mixers.problem import Array, BoolArray, IntArray, MixerError, Mixture
 
 if TYPE_CHECKING:
     from mixers.base import Mixer
 
 Scaling = Literal["none", "adam"]
 Against = Literal["each", "mean"]
+Layers = Literal["ends", "output", "all"]
+InfluenceMethod = Literal["datainf", "grad_dot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class Run:
     that is used, the same ones for every run and nested (a proxy whose budget is this share of the main run's repeats
     its data as often as the main run does: arXiv 2606.07597). evaluate_at: steps (0: before training) after which
     validation losses are taken besides the end. validation_examples: a target's examples in each evaluation; 0: all.
-    keep: whether the trained model is kept as a checkpoint.
+    keep: whether the trained model is kept as a checkpoint. keep_at: steps (0: before training) after which the model
+    of that moment is kept too, for the result's ``checkpoints``; keeping costs nothing but room on the disk.
     """
 
     steps: int
@@ -52,6 +55,7 @@ class Run:
     evaluate_at: tuple[int, ...] = ()
     validation_examples: int = 0
     keep: bool = False
+    keep_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class RunResult:
 
     steps: when it was evaluated, ascending, the end last. losses: [len(steps), n] mean validation losses by target,
     NaN where a target has no example. state: ``state_dict`` of the mixer that drove it, at the end. checkpoint: where
-    it was to be kept. flops: all that it cost.
+    it was to be kept. flops: all that it cost. checkpoints: the models kept on the way, by step.
     """
 
     steps: tuple[int, ...]
@@ -68,6 +72,7 @@ class RunResult:
     state: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     flops: float = 0.0
+    checkpoints: Mapping[int, Checkpoint] = field(default_factory=dict)
 
     @property
     def final(self) -> Array:
@@ -124,6 +129,50 @@ class ExampleVectors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Influence:
+    """How the influence of training examples on targets is measured.
+
+    examples: training examples of each domain, always the same ones in a trial. target_examples: of each target. Zero
+    is all of them. layers: where gradients are read: ``ends`` (what examples enter by and the output layer), ``output``
+    or ``all`` (both ends and every tracked linear layer between). method: ``grad_dot``, inner products of gradients,
+    or ``datainf`` (arXiv 2310.00902), with an inverse curvature between them, damped in each layer by ``damping``
+    times the mean squared gradient norm over the layer's size.
+    """
+
+    examples: int = 32
+    target_examples: int = 32
+    layers: Layers = "ends"
+    method: InfluenceMethod = "datainf"
+    damping: float = 0.1
+
+    def __post_init__(self) -> None:
+        for valid, rule in (
+            (self.examples >= 0, f"examples must be at least 0, not {self.examples}"),
+            (self.target_examples >= 0, f"target_examples must be at least 0, not {self.target_examples}"),
+            (self.layers in ("ends", "output", "all"), f"layers is ends, output or all, not {self.layers}"),
+            (self.method in ("datainf", "grad_dot"), f"method is datainf or grad_dot, not {self.method}"),
+            (0.0 < self.damping < float("inf"), f"damping must be positive and finite, not {self.damping}"),
+        ):
+            if not valid:
+                raise MixerError(f"influence: {rule}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluenceEstimate:
+    """Influence of k training examples. A domain without examples has no row.
+
+    influence: [k, n]; positive where a small step on the example *lowers* the target's loss (the mean over its
+    examples); NaN for a target that was not asked for or has no example. domains: [k] index of the example's domain.
+    units: [k] units (tokens, pairs) of the example. examples: [k] numbers of the examples, the same in every call.
+    """
+
+    influence: Array
+    domains: IntArray
+    units: Array
+    examples: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purchases:
     """Upper bound of what a mixer will buy during one trial; the lab refuses more.
 
@@ -132,7 +181,8 @@ class Purchases:
     against each target; it is cheaper where there are more than four. probe_steps: steps of the main run spent in
     probes: they cost nothing beside it. runs: the orders, as they will be given; what they cost counts, so a mixture
     that is not known yet may be any, and a checkpoint that does not exist yet has any key. embedding_examples: of each
-    domain and target in the one call of ``embeddings``, 0: none. embedder: whose vectors those are.
+    domain and target in the one call of ``embeddings``, 0: none. embedder: whose vectors those are. influence: calls,
+    each on all targets at most. influence_how: of every call. influence_size: size of the largest model that is asked.
     """
 
     validation_losses: int = 0
@@ -144,6 +194,9 @@ class Purchases:
     runs: tuple[Run, ...] = ()
     embedding_examples: int = 0
     embedder: str = "auto"
+    influence: int = 0
+    influence_how: Influence = Influence()
+    influence_size: float = 1.0
 
 
 class Lab(Protocol):
@@ -183,5 +236,14 @@ class Lab(Protocol):
         Always the same examples, for every mixer of a trial; fewer ask for the first of them. No model is trained for
         it. embedder: ``auto`` lets the task choose; otherwise a name that the task knows. Sold once a run. Tasks embed
         whole splits, so the price is that of all training and all validation data, however few examples are wanted.
+        """
+        ...
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """How much a small step on each of some training examples would lower the targets' losses, at a kept model.
+
+        targets: positions in ``Problem.targets``; ``None``: all. Only those asked for are paid for.
         """
         ...

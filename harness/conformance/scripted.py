@@ -16,6 +16,8 @@ from mixers.base import (
     Checkpoint,
     ExampleVectors,
     GradientEstimate,
+    Influence,
+    InfluenceEstimate,
     Mixer,
     MixerError,
     Mixture,
@@ -54,6 +56,12 @@ class ScriptedLab:
         """Those of the script, up to so many of each domain and target."""
         return self._world.embeddings(examples)
 
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """That of the script, of a few examples a domain, whatever the model."""
+        return self._world.influence(targets)
+
     def probe(self, mixture: Mixture, steps: int) -> None:
         """Lowers the losses of what the mixture trains on."""
         self.lowered = self.lowered + self._world.lowered(mixture, steps)
@@ -76,7 +84,14 @@ class ScriptedLab:
             weights, state = run.mixtures[-1].weights, driver.state_dict()
         steps = tuple(sorted({*order.evaluate_at, order.steps}))
         losses = np.stack([world.run_losses(weights, step) for step in steps])
-        return RunResult(steps=steps, losses=losses, state=state, checkpoint=Checkpoint(key="kept"), flops=1.0)
+        return RunResult(
+            steps=steps,
+            losses=losses,
+            state=state,
+            checkpoint=Checkpoint(key="kept"),
+            flops=1.0,
+            checkpoints={step: Checkpoint(key=f"kept@{step}") for step in order.keep_at},
+        )
 
 
 class Run:

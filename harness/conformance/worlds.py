@@ -7,6 +7,7 @@ domains, and a mixer's answers can be compared between them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from mixers.base import (
     DomainGradients,
     ExampleVectors,
     GradientEstimate,
+    InfluenceEstimate,
     IntArray,
     Mixer,
     Mixture,
@@ -191,6 +193,24 @@ class World:
             validation=rows["validation"][0],
             targets=rows["validation"][1],
             embedder="scripted",
+        )
+
+    def influence(self, targets: Sequence[int] | None = None) -> InfluenceEstimate:
+        """Of three examples a domain on the targets at these positions: each domain has a strength and a direction."""
+        means = 0.2 + np.random.default_rng([self.m, 16]).normal(size=(self.m, 3 if self.apart else self.m))
+        identities = [i for i in self._identities if not (self.absent and i == 4)]
+        rows = np.repeat(means[identities], 3, axis=0) * np.tile([0.5, 1.0, 1.5], len(identities))[:, None]
+        by_target = rows if self.apart else rows[:, self._identities]
+        asked = np.zeros(by_target.shape[1], dtype=bool)
+        asked[list(range(len(asked)) if targets is None else targets)] = True
+        if self.absent and not self.apart:
+            asked &= np.array(self._identities) != 3
+        positions = [self._identities.index(i) for i in identities]
+        return InfluenceEstimate(
+            influence=self._shown(np.where(asked, by_target, np.nan)),
+            domains=self._shown(np.repeat(positions, 3).astype(np.int64)),
+            units=self._shown(np.tile([10.0, 20.0, 30.0], len(identities))),
+            examples=self._shown((3 * np.repeat(identities, 3) + np.tile([0, 1, 2], len(identities))).astype(np.int64)),
         )
 
     def lowered(self, mixture: Mixture, steps: int) -> Array:

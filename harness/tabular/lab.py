@@ -10,8 +10,11 @@ from harness.ledger import Ledger
 from harness.seeds import derive_seed
 from mixers.base import (
     Array,
+    Checkpoint,
     ExampleVectors,
     GradientEstimate,
+    Influence,
+    InfluenceEstimate,
     Mixer,
     MixerError,
     Mixture,
@@ -42,6 +45,7 @@ def refuse_online(mixer: Mixer, needs: Needs, bought: Purchases) -> None:
         ("domain_gradients", "domain gradients"),
         ("probe_steps", "probe steps"),
         ("embedding_examples", "embeddings"),
+        ("influence", "influence of examples"),
     ):
         if getattr(bought, field):
             refuse(f"{mixer.name}'s purchase of {what}")
@@ -78,7 +82,7 @@ class TableLab:
         for there, what in (
             (run.mixer is not None, "a run under a mixer"),
             (run.start is not None, "a run from a kept model"),
-            (run.keep, "keeping a run's model"),
+            (run.keep or bool(run.keep_at), "keeping a run's model"),
             (run.subsample != 1.0, f"a run on a subsample ({run.subsample:g}) of the data"),
             (any(step != run.steps for step in run.evaluate_at), "a loss before a run's end (evaluate_at)"),
         ):
@@ -123,3 +127,9 @@ class TableLab:
     def embeddings(self, examples: int, embedder: str = "auto") -> ExampleVectors:
         """Refused: a table has no examples."""
         refuse("an embedding of examples")
+
+    def influence(
+        self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
+    ) -> InfluenceEstimate:
+        """Refused: there is no model."""
+        refuse("influence of examples")

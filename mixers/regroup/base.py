@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mixers.base import IntArray, MixerError, NoConfig
+from mixers.base import IntArray, Lab, MixerError, NoConfig, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +83,26 @@ class RegroupLab(Protocol):
         """
         ...
 
+    def labelled(self) -> tuple[Problem, Lab]:
+        """The problem as the original labels cut it, and a lab that sells runs and influence on it; billed.
+
+        Influence names training examples by their place in ``Grouping.train``. Only for a regrouper that ``trains``.
+        """
+        ...
+
     def charge(self, flops: float, what: str) -> None:
         """Add FLOPs of the regrouper's own computations to the bill."""
         ...
 
 
 class Regrouper(ABC):
-    """Cuts the training data into domains, once, before training. Subclasses set ``name`` and implement ``regroup``."""
+    """Cuts the training data into domains, once, before training. Subclasses set ``name`` and implement ``regroup``.
+
+    trains: whether the cut comes from training runs, so that it depends on the recipe, too.
+    """
 
     name: ClassVar[str]
+    trains: ClassVar[bool] = False
     Config: ClassVar[type] = NoConfig
 
     def __init__(self, config: Any = None) -> None:

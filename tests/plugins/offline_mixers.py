@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mixers.base import Checkpoint, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run
+from mixers.base import Checkpoint, Influence, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run
 from mixers.uniform import Uniform
 
 
@@ -37,6 +37,7 @@ class BestOf(Mixer):
             "mixer": {"mixture": None, "mixer": Uniform()},
             "start": {"start": Checkpoint(key="k")},
             "keep": {"keep": True},
+            "keep on the way": {"keep_at": (1,)},
             "subsample": {"subsample": 0.5},
             "early": {"evaluate_at": (0, 10)},
             "end": {"evaluate_at": (10,)},
@@ -86,6 +87,8 @@ class Grabs(Mixer):
             lab.probe(problem.mixture(np.full(problem.m, 1 / problem.m)), 3)
         elif self.config.what == "embeddings":
             lab.embeddings(4)
+        elif self.config.what == "influence":
+            lab.influence(Checkpoint(key="any"), Influence())
         raise MixerError("it was sold")
 
 

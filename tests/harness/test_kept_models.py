@@ -1,0 +1,109 @@
+"""Models that a run keeps on its way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import proxies
+from harness.kept import kept_model, weights_of
+from harness.prepare import Prepared, prepare
+from harness.store import load_weights
+from mixers.base import Checkpoint, MixerError, Run
+
+
+@pytest.fixture
+def prepared(toy_specs, registry, tmp_path: Path) -> Prepared:
+    (spec,) = toy_specs()
+    return prepare(spec, registry, tmp_path / "cache")
+
+
+def order(prepared: Prepared, **changes) -> Run:
+    m = prepared.problem.m
+    return Run(**{"steps": 8, "mixture": prepared.problem.mixture(np.full(m, 1 / m)), **changes})
+
+
+def weights(prepared: Prepared, kept: Checkpoint | None) -> dict[str, torch.Tensor]:
+    assert kept is not None
+    return load_weights(weights_of(prepared, kept))
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_models_are_those_of_their_steps(prepared):
+    result = proxies.obtain(prepared, order(prepared, keep=True, keep_at=(5, 0, 8), evaluate_at=(0, 5))).result
+    assert list(result.checkpoints) == [0, 5, 8]
+    assert same(weights(prepared, result.checkpoints[8]), weights(prepared, result.checkpoint))
+    child = proxies.child_of(prepared, order(prepared))
+    assert same(weights(prepared, result.checkpoints[0]), dict(child.build_model().state_dict()))
+    assert not same(weights(prepared, result.checkpoints[5]), weights(prepared, result.checkpoints[8]))
+    further = order(prepared, start=result.checkpoints[5], evaluate_at=(0,))
+    np.testing.assert_allclose(proxies.obtain(prepared, further).result.losses[0], result.losses[1])
+    restored = dict(kept_model(prepared, result.checkpoints[5]).state_dict())
+    assert same(restored, weights(prepared, result.checkpoints[5]))
+
+
+def test_keeping_changes_neither_the_run_nor_its_bill_and_a_cache_answers(prepared):
+    plain = proxies.obtain(prepared, order(prepared)).result
+    kept = proxies.obtain(prepared, order(prepared, keep_at=(3,)))
+    again = proxies.obtain(prepared, order(prepared, keep_at=(3,)))
+    np.testing.assert_array_equal(plain.losses, kept.result.losses)
+    assert plain.flops == kept.result.flops
+    assert proxies.price(prepared, order(prepared)) == proxies.price(prepared, order(prepared, keep_at=(3,)))
+    assert (kept.cached, again.cached) == (False, True)
+    assert again.result.checkpoints == kept.result.checkpoints
+    assert plain.checkpoints == {}
+
+
+def test_orders_that_keep_nothing_on_the_way_have_the_identity_that_they_always_had(prepared, monkeypatch):
+    child = proxies.child_of(prepared, order(prepared))
+    seen = []
+    real = json.dumps
+    monkeypatch.setattr(proxies.json, "dumps", lambda what, **how: seen.append(what) or real(what, **how))
+    keys = [proxies.key_of(child, order(prepared, keep_at=at)) for at in ((), (3,), (3, 5), (5, 3, 3))]
+    assert len(seen[0]) == 14, "what the keys of published runs were made from"
+    assert [item[14:] for item in seen] == [[], [[3]], [[3, 5]], [[3, 5]]]
+    assert len(set(keys)) == 3
+
+
+def test_a_killed_run_keeps_the_same_models(prepared, monkeypatch):
+    run = order(prepared, keep_at=(2, 6))
+    whole = proxies.obtain(prepared, run).result
+    before = {step: weights(prepared, kept) for step, kept in whole.checkpoints.items()}
+    (folder,) = (prepared.cache / "runs").iterdir()
+    for path in folder.iterdir():
+        path.unlink()
+    real = proxies.save_checkpoint
+    monkeypatch.setattr("harness.mixing.save_checkpoint", lambda path, state: _die_at_six(real, path, state))
+    with pytest.raises(KeyboardInterrupt):
+        proxies.obtain(prepared, run)
+    monkeypatch.setattr("harness.mixing.save_checkpoint", real)
+    resumed = proxies.obtain(prepared, run)
+    assert not resumed.cached
+    for step, kept in resumed.result.checkpoints.items():
+        assert same(before[step], weights(prepared, kept))
+
+
+def _die_at_six(save, path, state):
+    if path.name == "model-6.pt":
+        raise KeyboardInterrupt
+    save(path, state)
+
+
+@pytest.mark.parametrize("at", [(-1,), (2, 9)])
+def test_steps_outside_the_run_are_refused(prepared, at):
+    with pytest.raises(MixerError, match="a run of 8 steps has no model to keep at"):
+        proxies.obtain(prepared, order(prepared, keep_at=at))
+
+
+def test_a_model_that_is_gone_is_a_clear_error(prepared):
+    result = proxies.obtain(prepared, order(prepared, keep_at=(3,))).result
+    weights_of(prepared, result.checkpoints[3]).unlink()
+    with pytest.raises(MixerError, match="no longer in the cache"):
+        kept_model(prepared, result.checkpoints[3])
