@@ -79,7 +79,8 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _describe(plugin: Plugin) -> str:
-    head = f"{plugin.name} ({plugin.kind[:-1]}, from {plugin.origin})"
+    kind = "a reference and no method" if getattr(plugin.cls, "reference", False) else plugin.kind[:-1]
+    head = f"{plugin.name} ({kind}, from {plugin.origin})"
     if plugin.cls is None:
         return f"{head}\n{plugin.summary}"
     parts = [head, ""]

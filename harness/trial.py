@@ -167,6 +167,8 @@ class Trial:
                 "purchases": ledger.purchases,
             },
         }
+        if prepared.mixer.reference:
+            row["reference"] = True
         if self.reserve is not None:
             row["budget"] = self.reserve.as_row()
         row["measured"] |= {
