@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from mixers.base import Array, IntArray
+from mixers import optimum
+from mixers.base import Array, IntArray, MixerError
 
 BETAS = np.geomspace(0.01, 3.0, 48)  # ends: the bounds of beta
 SHARES = np.concatenate(([0.0], np.geomspace(0.003, 1.0, 16)))  # k X^alpha as a share of X, where X is least
@@ -96,6 +97,25 @@ def resampled(
     rng = np.random.default_rng(seed)
     drawn = (expected + left[rng.integers(len(left), size=len(left))] for _ in range(count))
     return [fit(amounts, y, laws.own, moved, huber=huber, starts=1, tolerance=1e-3) for y in drawn]
+
+
+def minimum(
+    laws: EffectiveData, weights: Array, whole: Array, prior: Array, caps: Array, *, rough: bool = False
+) -> Array | None:
+    """The mixture, [m], of least loss weighted by [n], from ``prior`` and within ``caps``; ``None``: it is not found.
+
+    whole: [m] what a share of 1 of each domain amounts to. rough: to 1e-5 of a loss in place of 1e-8.
+    """
+    try:
+        return optimum.solve(
+            lambda mixture: whole * laws.gradient(mixture * whole, weights),
+            prior,
+            caps=caps,
+            tolerance=1e-5 if rough else 1e-8,
+            iterations=2_000 if rough else 50_000,
+        )
+    except MixerError:
+        return None
 
 
 def moves(each: Array, levels: tuple[float, ...], *, same_length: bool) -> tuple[Array, Array, IntArray]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mixers import effective_data, optimum, proxies, simplex, swarm
+from mixers import effective_data, proxies, simplex, swarm
 from mixers.base import (
     Array,
     Choices,
@@ -24,7 +24,6 @@ from mixers.base import (
     Span,
     space,
 )  # fmt: skip
-from mixers.effective_data import EffectiveData
 from mixers.proxies import Fidelity
 from mixers.surrogates import agreement
 
@@ -59,8 +58,8 @@ class SftDmo(Mixer):
     - same_length, ours: all runs are as long as the base run, so that other domains give up what one gains. On a table,
       whose runs have one length, same_length=true,proxy_share=1 is right, and the default is not.
 
-    Limits. All other data count alike, whatever they are: a domain that is no target gets weight from the start of the
-    solve or by chance alone. Main runs are longer than proxies, so the law extrapolates (``longer``). The parameters
+    Limits. All other data count alike, whatever they are, so that a domain that is no target gets next to nothing. Main
+    runs are longer than proxies, so the law extrapolates (``longer``). The parameters
     are hardly identified, as bootstrap intervals show; the mixture often is. Scale: losses times s are fitted as with
     huber / s; constants added to them change little, by the bound e >= 0.
     """
@@ -190,11 +189,15 @@ class SftDmo(Mixer):
         x, y, moved = amounts[rows], y[rows], moved[rows]
         laws = effective_data.fit(x, y, own, moved, huber=c.huber, starts=c.starts)
         whole = float(home.steps * home.batch_size) * lengths  # what a share of 1 of each domain amounts to
-        best = self._solve(home, laws, weights, whole, 1e-8)
+        caps = swarm.repetition_caps(home, c.max_epochs)
+        best = effective_data.minimum(laws, weights, whole, home.train_shares, caps)
+        if best is None:
+            raise MixerError("sft_dmo: the laws have no minimum that can be found; make runs longer (proxy_share)")
         again = effective_data.resampled(
             laws, x, y, moved, huber=c.huber, count=c.bootstrap, seed=[home.seed, RESAMPLED]
         )  # fmt: skip
-        others = [self._solve(home, other, weights, whole, 1e-5) for other in again]
+        tried = [effective_data.minimum(a, weights, whole, home.train_shares, caps, rough=True) for a in again]
+        spread = [mixture for mixture in tried if mixture is not None]
         names = [home.domains[i] for i in own]
         skipped = [name for name in problem.targets if name not in names]
         promised = laws.predict(np.stack([best, home.train_shares]) * whole) @ weights
@@ -207,20 +210,11 @@ class SftDmo(Mixer):
             "predicted_natural": float(promised[1]),
             "best_run": float((y @ weights).min()),
             "recommended": dict(zip(home.domains, best.tolist(), strict=True)),
-            **({"bootstrap": _spread(home, best, others)} if others else {}),
+            **({"bootstrap": _spread(home, best, np.stack(spread))} if spread else {}),
             **({"skipped_targets": skipped} if skipped else {}),
             **({"runs_without_losses": len(losses) - len(rows)} if len(rows) < len(losses) else {}),
         }
         return problem.mixture(best[swarm.columns(home, problem)])
-
-    def _solve(self, home: Problem, laws: EffectiveData, weights: Array, whole: Array, tolerance: float) -> Array:
-        """[m] the mixture of least weighted loss."""
-        return optimum.solve(
-            lambda p: whole * laws.gradient(p * whole, weights),
-            home.train_shares,
-            caps=swarm.repetition_caps(home, self.config.max_epochs),
-            tolerance=tolerance,
-        )
 
     def report(self) -> dict[str, Any]:
         """The laws with bootstrap intervals (5 to 95 %), how well they fit, and what they promise of the mixture.
@@ -231,8 +225,8 @@ class SftDmo(Mixer):
         return self._report
 
 
-def _spread(home: Problem, best: Array, mixtures: list[Array]) -> dict[str, Any]:
-    low, high = np.quantile(np.stack(mixtures), [0.05, 0.95], axis=0)
-    shares = np.stack([low, high], axis=1).tolist()
+def _spread(home: Problem, best: Array, mixtures: Array) -> dict[str, Any]:
+    """Of the bootstrap's mixtures, [b, m]."""
+    shares = np.quantile(mixtures, [0.05, 0.95], axis=0).T.tolist()
     moved = float(np.mean([simplex.total_variation(mixture, best) for mixture in mixtures]))
     return {"fits": len(mixtures), "shares": dict(zip(home.domains, shares, strict=True)), "moved": moved}

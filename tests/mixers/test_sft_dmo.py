@@ -259,6 +259,15 @@ def test_targets_without_losses_or_domains_and_diverged_runs():
         start(world(), Shop(world(), missing="abcd"))
 
 
+def test_where_the_minimum_is_not_found_it_says_so(monkeypatch):
+    def fails(gradient, prior, **how):
+        raise MixerError("too far")
+
+    monkeypatch.setattr(effective_data.optimum, "solve", fails)
+    with pytest.raises(MixerError, match="sft_dmo: the laws have no minimum that can be found; make runs longer"):
+        start(world())
+
+
 def test_one_domain_buys_nothing_and_two_are_enough():
     single = make_problem(train=(1.0,), target=(1.0,), examples=(50,))
     weights, mixer = start(single, object())
