@@ -79,7 +79,8 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _describe(plugin: Plugin) -> str:
-    head = f"{plugin.name} ({plugin.kind[:-1]}, from {plugin.origin})"
+    kind = "a reference and no method" if getattr(plugin.cls, "reference", False) else plugin.kind[:-1]
+    head = f"{plugin.name} ({kind}, from {plugin.origin})"
     if plugin.cls is None:
         return f"{head}\n{plugin.summary}"
     parts = [head, ""]
@@ -101,9 +102,13 @@ def _describe(plugin: Plugin) -> str:
 
 def _described(config: Any) -> str:
     """What a config says of its fields, and then what those say that it inherits them from."""
-    own = [cls for cls in config.__mro__ if dataclasses.is_dataclass(cls) and cls.__doc__]
+    made = [cls for cls in config.__mro__ if dataclasses.is_dataclass(cls)]
+    said = [inspect.cleandoc(cls.__doc__ or "") for cls in made]
+    # A dataclass without a docstring gets its signature for one.
     texts = [
-        inspect.cleandoc(cls.__doc__ or "") for cls in own if not (cls.__doc__ or "").startswith(f"{cls.__name__}(")
+        text
+        for cls, text in zip(made, said, strict=True)
+        if text and not text.startswith(f"{getattr(cls, '__name__', '')}(")
     ]
     return "\n\n".join(texts)
 

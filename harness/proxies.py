@@ -29,7 +29,7 @@ from harness.ledger import Ledger
 from harness.mixing import MixedTraining, Progress, pass_flops
 from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
-from harness.seeds import derive_seed
+from harness.seeds import derive_seed, run_seed
 from harness.store import read_json, save_checkpoint, write_json
 from harness.vectors import embedding_flops
 from mixers.base import (
@@ -129,7 +129,7 @@ def child_of(prepared: Prepared, run: Run) -> Prepared:
         raise MixerError(f"a run of {run.steps} steps has no model to keep at {run.keep_at}; keep within its steps")
     partition = prepared.partition if run.subsample == 1.0 else _thinned(prepared, run.subsample)
     recipe = replace(prepared.recipe, steps=run.steps)
-    seed = derive_seed(prepared.seed, "run", run.seed)
+    seed = run_seed(prepared.seed, run.seed, shared=run.shared)
     return replace(
         prepared,
         task=prepared.main_task.scaled(run.size),
@@ -169,7 +169,7 @@ def _thinned(prepared: Prepared, share: float) -> Partition:
 
 
 def key_of(child: Prepared, run: Run) -> str:
-    """Hash of all that the run's result depends on."""
+    """Hash of all that the run's result depends on; whether it is shared stands in the child's seed."""
     recipe = {key: value for key, value in dataclasses.asdict(child.recipe).items() if key != "time_limit"}
     identity = [
         FORMAT,

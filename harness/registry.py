@@ -46,7 +46,8 @@ class Plugin:
         """First line of the class's docstring, or the error."""
         if self.cls is None:
             return f"does not import: {self.error}"
-        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+        role = "(reference) " if getattr(self.cls, "reference", False) else ""
+        return role + (inspect.getdoc(self.cls) or "").partition("\n")[0]
 
 
 def _base(kind: Kind) -> type:

@@ -146,6 +146,8 @@ def finished_row(prepared: Prepared, outcome: Outcome, reserve: Reserve | None) 
             "purchases": ledger.purchases,
         },
     }
+    if prepared.mixer.reference:
+        row["reference"] = True
     if reserve is not None:
         row["budget"] = reserve.as_row()
     row["measured"] |= {

@@ -102,12 +102,15 @@ class Mixer(ABC):
     search_space: fields of ``Config`` that ``harness tune`` may set, with their ranges; those that decide over the
     price stay out, so that tries of one mixer cost the same.
 
+    reference: the mixer is a yardstick and no method; tables say so and leave it out of their tests.
+
     A mixer that remembers anything between rounds returns it from ``state_dict`` as JSON-able data.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type] = NoConfig
     search_space: ClassVar[Mapping[str, Dimension]] = space()
+    reference: ClassVar[bool] = False
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.Config() if config is None else config

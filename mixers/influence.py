@@ -43,7 +43,10 @@ class Objective:
 
     def value(self, weights: Array, smooth: float = 0.0) -> float:
         """The objective at ``weights``, [m]; smooth: e in sqrt(variance + e^2), which has no kink at even influence."""
-        p = self.rows @ weights
+        return self.of(self.rows @ weights, weights, smooth)
+
+    def of(self, p: Array, weights: Array, smooth: float = 0.0) -> float:
+        """The objective where the influence of ``weights`` is ``p``, [n], whatever the rows say."""
         mean = float(self.shares @ p)
         deviation = float(np.sqrt(self.shares @ (p - mean) ** 2 + smooth**2))
         logs = np.log(np.where(weights > 0.0, weights, 1.0))

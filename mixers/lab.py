@@ -37,12 +37,14 @@ class Run:
     steps: optimiser steps; the learning-rate schedule has this length. mixture: a static one; or mixer: the mixer that
     drives the run, which buys at the parent's cost. size: the model's parameters as a share of the main model's, about.
     seed: runs of one seed start from the same weights and meet examples in the same order; it is joined with the
-    trial's. start: weights to go on from, in place of fresh ones. subsample: share of every domain's training examples
-    that is used, the same ones for every run and nested (a proxy whose budget is this share of the main run's repeats
-    its data as often as the main run does: arXiv 2606.07597). evaluate_at: steps (0: before training) after which
-    validation losses are taken besides the end. validation_examples: a target's examples in each evaluation; 0: all.
-    keep: whether the trained model is kept as a checkpoint. keep_at: steps (0: before training) after which the model
-    of that moment is kept too, for the result's ``checkpoints``; keeping costs nothing but room on the disk.
+    trial's. shared: it is not, so that an equal order of another trial of the experiment is the same run, made once (as
+    long as both trials cut the data alike); such a run has the seed of no trial's main run. start: weights to go on
+    from, in place of fresh ones. subsample: share of every domain's training examples that is used, the same ones for
+    every run and nested (a proxy whose budget is this share of the main run's repeats its data as often as the main run
+    does: arXiv 2606.07597). evaluate_at: steps (0: before training) after which validation losses are taken besides the
+    end. validation_examples: a target's examples in each evaluation; 0: all. keep: whether the trained model is kept as
+    a checkpoint. keep_at: steps (0: before training) after which the model of that moment is kept too, for the result's
+    ``checkpoints``; keeping costs nothing but room on the disk.
     """
 
     steps: int
@@ -56,6 +58,7 @@ class Run:
     validation_examples: int = 0
     keep: bool = False
     keep_at: tuple[int, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,12 +111,12 @@ class TreeSettings:
     l2: float = 0.0
 
 
-def lightgbm() -> Any:
-    """The package, imported when it is needed; :class:`MixerError` where it is not installed."""
+def lightgbm(instead: str = "model=linear") -> Any:
+    """The package, imported when it is needed; :class:`MixerError` where it is not installed, naming what is left."""
     try:
         import lightgbm as package
     except ImportError:
-        raise MixerError("LightGBM is not installed: pip install 'mixoff[regmix]', or use model=linear") from None
+        raise MixerError(f"LightGBM is not installed: pip install 'mixoff[regmix]', or use {instead}") from None
     return package
 
 

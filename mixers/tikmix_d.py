@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from mixers import influence, simplex
 from mixers.base import (
+    Array,
     Choices,
+    GradientEstimate,
+    IntArray,
     Lab,
     Mixer,
     MixerError,
@@ -92,6 +95,8 @@ class TiKMiXD(Mixer):
         slack: float = 0.0
         guard: float = 1e-3
 
+        mixer: ClassVar[str] = "tikmix_d"  # begins every message
+
         def __post_init__(self) -> None:
             weights = (self.alpha, self.beta, self.gamma)
             for valid, rule in (
@@ -106,7 +111,7 @@ class TiKMiXD(Mixer):
                 (0.0 <= self.guard < 1.0, f"guard must be in [0, 1), not {self.guard}"),
             ):
                 if not valid:
-                    raise MixerError(f"tikmix_d: {rule}")
+                    raise MixerError(f"{self.mixer}: {rule}")
 
     def needs(self) -> Needs:
         """A round is a stage; the influence is bought."""
@@ -123,7 +128,9 @@ class TiKMiXD(Mixer):
         if self.config.prior == "target":
             shares = problem.target_on_domains()
             if not shares.any():
-                raise MixerError("tikmix_d: prior=target needs a training domain that is a target; use prior=natural")
+                raise MixerError(
+                    f"{self.name}: prior=target needs a training domain that is a target; use prior=natural"
+                )
             self._prior = simplex.normalise(shares)
         else:
             natural = self.config.prior == "natural"
@@ -133,15 +140,18 @@ class TiKMiXD(Mixer):
     def update(self, seen: Observation, lab: Lab) -> Mixture | None:
         """The mixture of the next stage."""
         c, prior, targets = self.config, self._prior, np.array(self._problem.targets)
-        found = lab.domain_gradients(c.examples, scaling=c.scaling)
-        there = found.target_present
-        free = found.present & np.isfinite(found.products[:, there]).all(axis=1)
-        matrix = np.where(free, found.products.T, 0.0)  # [n, m]
+        estimates = self._measured(lab)
+        there = estimates[0].target_present
+        parts = np.stack([estimate.products for estimate in estimates])  # [parts, m, n]
+        free = estimates[0].present & np.isfinite(parts[:, :, there]).all(axis=(0, 2))
+        matrix = np.where(free, parts.mean(axis=0).T, 0.0)  # [n, m]
+        chosen = self._order()[free[self._order()]]
         best = matrix[:, free].max(axis=1, initial=-np.inf)
         used = there & (best > c.guard * np.abs(matrix).max(axis=1))
-        rows = matrix[np.ix_(used, free)] / best[used, None]  # P = rows weights[free]
+        rows = matrix[np.ix_(used, chosen)] / best[used, None]  # P = rows weights[chosen]
         wanted = self._problem.target_shares[used] if c.shares == "target" else np.ones(used.sum())
-        weights, mass, solved = prior.copy(), float(prior[free].sum()), True
+        weights, mass, solved = prior.copy(), float(prior[chosen].sum()), True
+        remarks: dict[str, Any] = {}
         if mass > 0.0 and wanted.sum() > 0.0:
             objective = influence.Objective(
                 rows=mass * rows,
@@ -151,9 +161,11 @@ class TiKMiXD(Mixer):
                 entropy=c.gamma * mass,
             )
             slack = c.slack if c.pareto else math.inf
-            solution, solved = influence.minimise(objective, prior[free] / mass, slack)
-            weights[free] = mass * solution
-        before_after = np.stack([rows @ prior[free], rows @ weights[free]], axis=1).round(6).tolist()
+            solution, solved = influence.minimise(objective, prior[chosen] / mass, slack)
+            apart = mass * parts[:, chosen][:, :, used].transpose(0, 2, 1) / best[used, None]
+            solution, remarks = self._refined(objective, solution, apart, seen.step)
+            weights[chosen] = mass * solution
+        before_after = np.stack([rows @ prior[chosen], rows @ weights[chosen]], axis=1).round(6).tolist()
         self._stages.append(
             {
                 "step": seen.step,
@@ -162,9 +174,27 @@ class TiKMiXD(Mixer):
                 "influence": dict(zip(targets[used].tolist(), before_after, strict=True)),
                 "left_out": targets[there & ~used].tolist(),
                 "no_gradient": np.array(seen.domains)[~free].tolist(),
+                **remarks,
             }
         )
         return self._problem.mixture(weights)
+
+    def _measured(self, lab: Lab) -> list[GradientEstimate]:
+        """One measurement on the live model, or parts of one whose mean it is."""
+        return [lab.domain_gradients(self.config.examples, scaling=self.config.scaling)]
+
+    def _order(self) -> IntArray:
+        """[m] positions of the domains in the order in which they are worked on."""
+        return np.arange(self._problem.m)
+
+    def _refined(
+        self, objective: influence.Objective, solution: Array, parts: Array, step: int
+    ) -> tuple[Array, dict[str, Any]]:
+        """The mixture to take in place of the objective's solution, and remarks on it; here the solution.
+
+        parts: [parts, n, m] of what the objective's rows are the mean of.
+        """
+        return solution, {}
 
     def state_dict(self) -> dict[str, Any]:
         """The remarks on the stages that have begun."""

@@ -25,13 +25,23 @@ def of_group(group: Group) -> list[str]:
 
 def of_table(standing: Standing) -> list[str]:
     """Lines about rows that gave the same results, and about means over different seeds."""
-    lines = [*_same_results(standing), *_odd_mixtures(standing.group), *_surrogate(standing.group)]
+    lines = [*_references(standing), *_same_results(standing), *_odd_mixtures(standing.group)]
+    lines += _surrogate(standing.group)
     if len({tuple(row["spec"]["seed"] for row in rows) for rows in scored_cells(standing.group).values()}) > 1:
         lines.append(
             "Not all rows have the same seeds: means of rows with fewer seeds are over other seeds; only differences "
             "(Δ) and letters compare like with like."
         )
     return lines
+
+
+def _references(standing: Standing) -> list[str]:
+    """A sentence that says which rows are yardsticks."""
+    named = dict.fromkeys(line.cell[1] for line in standing.lines if line.reference)
+    if not named:
+        return []
+    what = "is a reference and no method: it has" if len(named) == 1 else "are references and no methods: they have"
+    return [f"{', '.join(f'`{name}`' for name in named)} {what} no letters and no part in the tests."]
 
 
 def machine(row: Row) -> str:

@@ -45,7 +45,7 @@ def _compact(result: Standing) -> str:
     n = tables.decimals(result)
     rows = []
     for line in result.lines:
-        cells = [line.letters, *line.cell, str(line.score.n), wording.estimate(line.score, n)]
+        cells = [line.letters, *line.shown, str(line.score.n), wording.estimate(line.score, n)]
         cells += [tables.difference(line.baselines.get(name), line, n) for name in BASELINES]
         step = wording.percent(line.price.step, sign=True)
         rows.append([*cells, wording.percent(line.price.counted), wording.seconds(line.price.host_seconds), step])
@@ -101,7 +101,7 @@ def _comparison(group: Group, baseline: str) -> str:
         least = None if not spread else stats.smallest_detectable(len(target[pair].seeds), spread, tests)
         body.append(
             [
-                *line.cell,
+                *line.shown,
                 notes.name(pair[1]),
                 wording.paired(target[pair], n),
                 wording.probability(p),

@@ -137,7 +137,7 @@ def _tests(count: int) -> str:
 
 def _verdict(standing: Standing, baseline: str) -> str:
     """Better, worse and not separable rows against one baseline under the same partition."""
-    compared = [line for line in standing.lines if baseline in line.baselines]
+    compared = [line for line in standing.methods if baseline in line.baselines]
     if not compared:
         return f"No row can be compared with `{baseline}`: {_why_not(standing, baseline)}."
 
@@ -172,7 +172,7 @@ def _why_not(standing: Standing, baseline: str) -> str:
 
 def _power(standing: Standing) -> list[str]:
     """Size of the families and the smallest detectable difference; says so when nothing could be separated."""
-    anything = "anything" if len({line.letters for line in standing.lines}) == 1 else "anything from a baseline"
+    anything = "anything" if len({line.letters for line in standing.methods}) == 1 else "anything from a baseline"
     between = [f"{_tests(standing.pairs)} between all rows (letters, Holm)."] if standing.pairs else []
     if len(standing.lines) == 1:
         return ["Nothing is compared: this table has only one row with a score."]

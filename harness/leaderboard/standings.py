@@ -34,6 +34,8 @@ class Comparison:
 class Line:
     """One row of a table: a mixer on a partition. ``letters`` are shared by rows that cannot be told apart.
 
+    reference: the mixer is a yardstick and no method. It has no letters, its differences no tests.
+
     macro and by_domain (of the primary metric) are means over seeds; worst is the worst of by_domain. others: by name
     of the metric. baselines: under the same partition, by mixer name. against_original: under the original one, empty
     for rows that are there already.
@@ -49,6 +51,12 @@ class Line:
     price: Price
     baselines: Mapping[str, Comparison] = field(default_factory=dict)
     against_original: Mapping[str, Comparison] = field(default_factory=dict)
+    reference: bool = False
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Partition and mixer as a table shows them."""
+        return (self.cell[0], f"{self.cell[1]} (reference)") if self.reference else self.cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +89,13 @@ class Standing:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """All comparisons with a baseline."""
-        return [c for line in self.lines for side in (line.baselines, line.against_original) for c in side.values()]
+        """All comparisons of methods with a baseline."""
+        return [c for line in self.methods for side in (line.baselines, line.against_original) for c in side.values()]
+
+    @property
+    def methods(self) -> tuple[Line, ...]:
+        """The lines that are no reference."""
+        return tuple(line for line in self.lines if not line.reference)
 
     def better(self, difference: float) -> bool:
         """Whether a difference (row - baseline) of the primary metric is a gain."""
@@ -107,13 +120,14 @@ def standing(group: Group) -> Standing | None:
     means = {cell: statistics.fmean(values.values()) for cell, values in scores.items()}
     order = sorted(rows, key=lambda cell: (-means[cell] if higher else means[cell], cell))
     twins = representatives(scores)
-    own, original, tests = _against_baselines(group, scores, twins)
-    letters, pairs = _letters(order, scores, twins)
+    yardsticks = references(group)
+    own, original, tests = _against_baselines(group, scores, twins, yardsticks)
+    letters, pairs = _letters([cell for cell in order if cell not in yardsticks], scores, twins)
     lines = tuple(
         Line(
             cell=cell,
             score=stats.mean_interval(list(scores[cell].values())),
-            letters=letters[cell],
+            letters=letters.get(cell, ""),
             macro=macro(rows[cell], metric),
             worst=worst(rows[cell], metric, higher),
             others=others(rows[cell], metric),
@@ -121,6 +135,7 @@ def standing(group: Group) -> Standing | None:
             price=price(rows[cell]),
             baselines=own.get(cell, {}),
             against_original=original.get(cell, {}),
+            reference=cell in yardsticks,
         )
         for cell in order
     )
@@ -128,6 +143,7 @@ def standing(group: Group) -> Standing | None:
         frozenset((twins[cell], twins[c.baseline])): c.paired
         for side in (own, original)
         for cell, comparisons in side.items()
+        if cell not in yardsticks
         for c in comparisons.values()
         if not c.paired.identical
     }
@@ -180,11 +196,19 @@ def mixer_name(group: Group, cell: CellKey) -> str:
     return str(next(iter(group.cells[cell].values()))["spec"]["mixer"])
 
 
+def references(group: Group) -> frozenset[CellKey]:
+    """The cells of mixers that are yardsticks and no methods."""
+    return frozenset(cell for cell, seeds in group.cells.items() if any(row.get("reference") for row in seeds.values()))
+
+
 _Side = dict[CellKey, dict[str, Comparison]]
 
 
 def _against_baselines(
-    group: Group, scores: Mapping[CellKey, Mapping[int, float]], twins: Mapping[CellKey, CellKey]
+    group: Group,
+    scores: Mapping[CellKey, Mapping[int, float]],
+    twins: Mapping[CellKey, CellKey],
+    untested: frozenset[CellKey],
 ) -> tuple[_Side, _Side, int]:
     """Comparisons under the same partition, those with the original one, and the size of their common family."""
     wanted: dict[tuple[CellKey, CellKey], stats.Paired] = {}
@@ -199,11 +223,11 @@ def _against_baselines(
                 if result is not None:
                     wanted[cell, baseline] = result
                     places.append((partition == cell[0], cell, name, baseline))
-    adjusted, tests = corrected(wanted, twins)
+    adjusted, tests = corrected({pair: made for pair, made in wanted.items() if pair[0] not in untested}, twins)
     own: _Side = {}
     original: _Side = {}
     for same_partition, cell, name, baseline in places:
-        p_holm = adjusted[frozenset((cell, baseline))]
+        p_holm = adjusted.get(frozenset((cell, baseline)))
         comparison = Comparison(baseline=baseline, paired=wanted[cell, baseline], p_holm=p_holm)
         (own if same_partition else original).setdefault(cell, {})[name] = comparison
     return own, original, tests

@@ -55,7 +55,7 @@ def quality_table(result: Standing) -> str:
     n = decimals(result)
     rows = []
     for place, line in enumerate(result.lines, start=1):
-        cells = [str(place), line.letters, *line.cell, str(line.score.n), wording.estimate(line.score, n)]
+        cells = [str(place), line.letters, *line.shown, str(line.score.n), wording.estimate(line.score, n)]
         cells += [difference(line.baselines.get(name), line, n) for name in BASELINES]
         rows.append([*cells, wording.number(line.macro, n), f"{line.worst[0]} {wording.number(line.worst[1], n)}"])
     return wording.markdown_table(header, rows, TEXT)
@@ -68,7 +68,7 @@ def cost_table(result: Standing) -> str:
     rows = []
     for place, line in enumerate(result.lines, start=1):
         price = line.price
-        cells = [str(place), *line.cell, wording.percent(price.counted), wording.seconds(price.host_seconds)]
+        cells = [str(place), *line.shown, wording.percent(price.counted), wording.seconds(price.host_seconds)]
         cells += [step_time(line), wording.percent(price.memory, sign=True), wording.percent(price.regrouping)]
         rows.append([*cells, wording.seconds(price.regroup_seconds), wording.percent(price.paper)])
     return wording.markdown_table(header, rows, TEXT)
@@ -78,7 +78,11 @@ def original_table(result: Standing) -> str:
     """Rows of other partitions against the baselines under the original one."""
     header = ["#", "partition", "mixer", *(f"Δ {name} on original" for name in BASELINES)]
     rows = [
-        [str(place), *line.cell, *(difference(line.against_original.get(b), line, decimals(result)) for b in BASELINES)]
+        [
+            str(place),
+            *line.shown,
+            *(difference(line.against_original.get(b), line, decimals(result)) for b in BASELINES),
+        ]
         for place, line in enumerate(result.lines, start=1)
         if line.against_original
     ]
@@ -92,7 +96,7 @@ def others_table(result: Standing) -> str:
     header = ["#", "partition", "mixer", *(f"{_arrow(first[name]['higher_is_better'])} {name}" for name in names)]
     rows = []
     for place, line in enumerate(result.lines, start=1):
-        cells = [str(place), *line.cell]
+        cells = [str(place), *line.shown]
         for name in names:
             other = line.others.get(name)
             cells.append(
@@ -123,7 +127,7 @@ def domain_table(result: Standing) -> str:
     """Mean primary metric per original domain, and what needs no learning, where the task says so."""
     n = decimals(result)
     rows = [
-        [str(place), *line.cell, *(wording.number(line.by_domain.get(d), n) for d in result.domains)]
+        [str(place), *line.shown, *(wording.number(line.by_domain.get(d), n) for d in result.domains)]
         for place, line in enumerate(result.lines, start=1)
     ]
     unlearned = result.unlearned.get(result.metric)
@@ -171,6 +175,7 @@ def _csv_line(group: Group, result: Standing | None, place: int, line: Line) -> 
     flat |= {"budget_rule": group.spec["budget_rule"]} if "budget_rule" in group.spec else {}
     flat |= {"protocol": group.protocol, "fingerprint": group.fingerprint, "place": place, "group": line.letters}
     flat |= {"partition": line.cell[0], "mixer": line.cell[1], "n": line.score.n, "metric": result.metric}
+    flat |= {"reference": True} if line.reference else {}
     flat |= {"unit": result.unit, "higher_is_better": result.higher_is_better}
     flat |= {"target": line.score.mean, "target_half": line.score.half, "target_sd": line.score.sd}
     for suffix, side in (("", line.baselines), ("_on_original", line.against_original)):

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from harness.lab import RUNS
 from harness.ledger import Ledger
-from harness.seeds import derive_seed
+from harness.seeds import run_seed
 from mixers.base import (
     Array,
     Checkpoint,
@@ -103,7 +103,7 @@ class TableLab:
         size = self._size(run)
         assert run.mixture is not None
         weights = run.mixture.checked(self._problem.domains).weights
-        losses = self._outcomes.run(size, weights, derive_seed(self._seed, "run", run.seed))
+        losses = self._outcomes.run(size, weights, run_seed(self._seed, run.seed, shared=run.shared))
         losses.setflags(write=False)
         cost = self._outcomes.cost(size)
         self._ledger.charge("mixing", flops=cost, what=RUNS)

@@ -82,6 +82,8 @@ def replay(
             "replayed": lab.replayed,
         },
     }
+    if mixer.reference:
+        row["reference"] = True
     row["measured"] |= {
         "train_seconds": 0.0,
         "mixer_seconds": ledger.seconds["mixing"],

@@ -29,6 +29,13 @@ def test_every_command_has_a_help_text_with_an_example(call):
         assert call(name, "--help").exit_code == 0
 
 
+def test_a_reference_is_listed_as_one(call):
+    listed = {line.split()[0]: line for line in call("list", "mixers").output.splitlines() if line.strip()}
+    assert "(reference) The static mixture" in listed["best_static"]
+    assert "(reference)" not in listed["regmix"]
+    assert call("info", "best_static").output.startswith("best_static (a reference and no method, from tree)")
+
+
 def test_lists_show_name_origin_and_summary(call):
     result = call("list", "mixers", "--plugin", str(PLUGINS / "odd_mixers.py"), "--plugin", str(PLUGINS / "broken.py"))
     assert result.exit_code == 0

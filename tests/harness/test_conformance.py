@@ -17,7 +17,7 @@ from harness.registry import Registry
 from tests.harness.conftest import PLUGINS
 
 FAULTY = PLUGINS / "faulty_mixers.py"
-STANDS_ON = {"regmix": "lightgbm", "climb": "lightgbm", "admire": "botorch"}
+STANDS_ON = {"regmix": "lightgbm", "climb": "lightgbm", "tikmix_m": "lightgbm", "admire": "botorch"}
 BUILT_IN = [plugin.name for plugin in Registry().all("mixers").values()]
 
 # mixer, the check that must fail, what its line must say

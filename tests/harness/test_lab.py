@@ -17,6 +17,7 @@ from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import pass_flops
 from harness.prepare import prepare
+from harness.seeds import derive_seed
 from harness.vectors import embedded
 from mixers.base import (
     BatchLosses,
@@ -41,7 +42,7 @@ ALL = Purchases(validation_losses=9, domain_gradients=9, gradient_examples=6, pr
 def open_lab(toy_specs, registry, tmp_path: Path):
     """A toy trial's trainer and lab, with declared purchases."""
 
-    def make(declared: Purchases = ALL, **flags: str):
+    def make(declared: Purchases = ALL, **flags: Any):
         (spec,) = toy_specs(**flags)
         prepared = prepare(spec, registry, tmp_path / "cache")
         trainer = prepared.trainer(())
@@ -357,6 +358,41 @@ def test_a_run_is_made_once_and_billed_each_time(open_lab):
     assert np.array_equal(first[0].losses[0], first[1].losses[0]), "all start from the same weights"
     with pytest.raises(MixerError, match=r"add them to purchases\(\).runs"):
         lab.train(runs[:1])
+
+
+def test_a_shared_run_is_the_same_for_every_trial_of_an_experiment(open_lab):
+    made, keys, seeds = [], [], []
+    for seed in (0, 1):
+        prepared, *_ = open_lab(seeds=[seed])
+        run = Run(steps=6, mixture=even(prepared.problem), shared=True)
+        *_, lab, ledger = open_lab(Purchases(runs=(run,)), seeds=[seed])
+        made += lab.train([run])
+        assert ledger.flops["mixing"] > 0, "billed in full either way"
+        assert ledger.reused == len(keys)
+        child = proxies.child_of(prepared, run)
+        keys.append(proxies.key_of(child, run))
+        seeds += [child.seed, proxies.child_of(prepared, replace(run, shared=False)).seed]
+    assert keys[0] == keys[1]
+    assert seeds[0] == seeds[2]
+    np.testing.assert_array_equal(made[0].losses, made[1].losses)
+    assert len({seeds[0], seeds[1], seeds[3]}) == 3, "apart from those of either trial's own runs"
+    assert min(seeds) > 2**32, "no seed that a user gives to a main run"
+
+
+def test_a_shared_run_is_another_where_the_cut_hangs_on_the_seed(open_lab):
+    for partition, same in (("original", True), ("random[k=3]", False)):
+        keys = set()
+        for seed in (0, 1):
+            prepared, *_ = open_lab(seeds=[seed], partitions=partition)
+            run = Run(steps=6, mixture=even(prepared.problem), shared=True)
+            keys.add(proxies.key_of(proxies.child_of(prepared, run), run))
+        assert (len(keys) == 1) == same
+
+
+def test_runs_that_are_not_shared_keep_their_seed_and_key(open_lab):
+    prepared, *_ = open_lab()
+    run = Run(steps=6, mixture=even(prepared.problem), seed=3)
+    assert proxies.child_of(prepared, run).seed == derive_seed(prepared.seed, "run", 3)
 
 
 def test_many_orders_of_one_size_are_counted_once(open_lab, monkeypatch):

@@ -51,6 +51,36 @@ def test_standing_by_hand():
     assert [line.letters for line in result.lines] == ["a", "b", "b"]
 
 
+def reference_board():
+    """The small board with a yardstick that would be its best row."""
+    rows = factory.series("best_static", [1.80, 1.83, 1.81], counted=16.0)
+    return [*small_board(), *(row | {"reference": True} for row in rows)]
+
+
+def test_a_reference_takes_no_part_in_the_tests():
+    plain, result = standing(only(small_board())), standing(only(reference_board()))
+    first, *others = result.lines
+    assert (first.cell[1], first.letters, first.reference) == ("best_static", "", True)
+    assert (result.tests, result.pairs, result.detectable) == (plain.tests, plain.pairs, plain.detectable)
+    assert [(line.letters, line.baselines) for line in others] == [
+        (line.letters, line.baselines) for line in plain.lines
+    ]
+    assert first.baselines["uniform"].paired.difference.mean == pytest.approx(-0.20667, abs=1e-5)
+    assert first.baselines["uniform"].p_holm is None
+
+
+def test_a_reference_is_named_so():
+    text, before = (group_markdown(only(rows)) for rows in (reference_board(), small_board()))
+    assert "best_static (reference)" in text
+    assert "`best_static` is a reference and no method: it has no letters and no part in the tests." in text
+    assert "best_static (reference)" in terminal_table(reference_board())
+    verdict = next(line for line in text.splitlines() if line.startswith("- Against `uniform`"))
+    assert verdict in before
+    assert "reference" not in before
+    assert "reference" not in leaderboard_csv([only(small_board())]).splitlines()[0].split(",")
+    assert "reference" in leaderboard_csv([only(reference_board())]).splitlines()[0].split(",")
+
+
 def test_markdown_says_it_all():
     text = group_markdown(only(small_board()))
     row = line_of(text, "rnb", "a")

@@ -271,3 +271,20 @@ def test_the_number_of_workers_changes_no_row(call, table, tmp_path):
         rows.append([deterministic(json.loads(file.read_text())) for file in files])
     assert len(rows[0]) == 4
     assert rows[0] == rows[1]
+
+
+def test_the_best_static_mixture_is_chosen_under_the_noise_of_runs(run):
+    row = run("best_static[mixtures=8]")
+    assert row["status"] == "ok", row["reason"]
+    assert row["reference"]
+    assert row["table"]["replayed"] == {
+        "10m": {"runs": 8, "outside_support": row["table"]["replayed"]["10m"]["outside_support"]}
+    }
+    losses = row["mixer_report"]["losses"]
+    assert row["mixer_report"]["chosen"] == next(iter(losses))
+    judged = row["metrics"]["loss"]["target"]
+    assert judged != pytest.approx(losses[row["mixer_report"]["chosen"]], abs=1e-6), "a run ends with noise"
+    assert row["metrics"]["regret"]["target"] > -1e-9
+    assert judged < run("uniform")["metrics"]["loss"]["target"]
+    assert "reference" not in run("uniform")
+    assert run("best_static[mixtures=8]", seeds=[7])["mixture"] == row["mixture"]
