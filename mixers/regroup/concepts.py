@@ -5,6 +5,7 @@ Codes are sparse [n, c], dictionaries [c, d] with rows of unit length; see :mod:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,8 @@ class Space:
         """[n, d] unit vectors of one modality's embeddings [n, d_v]; a row without length stays zero."""
         points = clustering.unit(vectors)
         lab.charge(2.0 * len(points) * self.axes[view].size, "common space: projection")
-        return clustering.unit((points - self.means[view]) @ self.axes[view])
+        points[np.any(points, axis=1)] -= self.means[view]
+        return clustering.unit(points @ self.axes[view])
 
 
 def common_space(views: Sequence[npt.ArrayLike], dimensions: int, *, centre: bool, lab: RegroupLab) -> Space:
@@ -43,7 +45,7 @@ def common_space(views: Sequence[npt.ArrayLike], dimensions: int, *, centre: boo
     ``dimensions``, and no more than either view has. centre: whether a modality's mean is taken off.
     """
     points = [clustering.unit(view) for view in views]
-    means = [p.mean(axis=0) for p in points]
+    means = [each.mean(axis=0) if centre else np.zeros(each.shape[1], dtype=np.float32) for each in points]
     one, other = points[0] - means[0], points[-1] - means[-1]
     left, values, right = np.linalg.svd(one.T @ other, full_matrices=False)
     sizes = one.shape[1], other.shape[1]
@@ -51,9 +53,16 @@ def common_space(views: Sequence[npt.ArrayLike], dimensions: int, *, centre: boo
     count = min(dimensions, max(1, int(np.sum(values > values[0] * np.finfo(np.float32).eps))))
     axes = (left[:, :count], right[:count].T)
     return Space(
-        means=tuple(mean if centre else np.zeros_like(mean) for mean in means),
+        means=tuple(means),
         axes=tuple(np.ascontiguousarray(a, dtype=np.float32) for a in axes[: len(points)]),
     )
+
+
+def order_by_content(views: Sequence[Vectors]) -> IntArray:
+    """An order of the examples that depends on their vectors alone; equal ones may change places."""
+    rows = zip(*(np.ascontiguousarray(view, dtype=np.float32) for view in views), strict=True)
+    digests = [hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=8).digest() for row in rows]
+    return np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
 
 
 def matched(dictionary: Vectors, other: Vectors, lab: RegroupLab) -> Matrix:
@@ -84,16 +93,16 @@ def bridge(one: csr_array, other: csr_array, dictionary: Vectors, lab: RegroupLa
 
 
 def graph(scores: Matrix, quantile: float) -> Matrix:
-    """[c, c] symmetric weights: the mean of a score and its transpose, where above that quantile of the positive ones.
+    """[c, c] symmetric weights: the mean of a score and its transpose, where it is one of the large ones for an end.
 
-    Without loops: a concept that both modalities share ties nothing to anything else.
+    Large: not below that ``quantile`` of a concept's own positive scores. One bar for all would leave the concepts of
+    rare examples without any edge, as the score grows with the share of examples for which both fire. Without loops: a
+    concept that both modalities share ties nothing to anything else.
     """
     weights = np.maximum((scores + scores.T) / 2.0, 0.0)
     np.fill_diagonal(weights, 0.0)
-    positive = weights[weights > 0.0]
-    if positive.size:
-        weights[weights < np.quantile(positive, quantile)] = 0.0
-    return weights
+    bars = np.array([np.quantile(row[row > 0.0], quantile) if row.any() else np.inf for row in weights])
+    return np.where(weights >= np.minimum(bars[:, None], bars), weights, 0.0)
 
 
 def parts(weights: Matrix) -> int:
