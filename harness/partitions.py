@@ -39,15 +39,25 @@ class PaidRegroupLab:
         self, task: TrainableTask, corpus: Corpus, ledger: Ledger, prepared: Callable[[], Prepared] | None = None
     ) -> None:
         self._task, self._corpus, self._ledger, self._prepared = task, corpus, ledger, prepared
-        self.embedder: str | None = None
+        self._embedders: dict[str, None] = {}
         self.seconds_inside = 0.0
+
+    @property
+    def embedder(self) -> str | None:
+        """The full name of the embedder that was used; of several, in the order of their first use."""
+        return " + ".join(self._embedders) or None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of embedders, one for each modality of the task's examples."""
+        return self._task.modalities()
 
     def embeddings(self, split: str, embedder: str) -> npt.NDArray[np.float32]:
         """Vectors of a split, billed with the FLOPs and the seconds of making them, also when a cache answers."""
         begin = time.perf_counter()
         made = self._task.embed(self._corpus, split, embedder)
         self._ledger.charge("embedding", flops=made.flops, seconds=made.seconds, what=f"embeddings of {split}")
-        self.embedder = made.embedder
+        self._embedders[made.embedder] = None
         self.seconds_inside += time.perf_counter() - begin
         return made.vectors
 

@@ -296,6 +296,10 @@ class TrainableTask(Task):
             return self
         raise TaskError(f"task {self.name} has models of one size; order proxy runs with size=1")
 
+    def modalities(self) -> tuple[str, ...]:
+        """Names of embedders, one for each modality that an example has."""
+        return ("auto",)
+
     @abstractmethod
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of a split's examples for regroupers, cached by content; ``auto`` names the task's default."""

@@ -104,6 +104,14 @@ def is_image(embedder: str) -> bool:
     return False
 
 
+def modalities(embedder: str) -> tuple[str, str]:
+    """Full names of an embedder of images and one of captions: the given one, and the default of the other kind."""
+    found = resolve_multimodal(embedder)
+    if is_image(found):
+        return found, resolve_multimodal("caption")
+    return resolve_multimodal("auto"), found
+
+
 def embed_images(
     embedder: str, *, images: Images, indices: Callable[[str], IntArray], content: str, split: str, cache: Path
 ) -> Embeddings:

@@ -265,6 +265,12 @@ class Multimodal(TrainableTask):
         other.config = replace(config, width=max(unit, round(config.width * factor / unit) * unit))
         return other
 
+    def modalities(self) -> tuple[str, ...]:
+        """An embedder of images and one of captions."""
+        from tasks import embedding
+
+        return embedding.modalities(self.config.embedder)
+
     def embed(self, corpus: Corpus, split: str, embedder: str) -> Embeddings:
         """Vectors of the examples' images or captions; see :mod:`tasks.embedding` for the embedders.
 

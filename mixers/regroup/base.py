@@ -69,6 +69,11 @@ class Partition:
 class RegroupLab(Protocol):
     """What a regrouper may buy. Seconds are billed by the referee; FLOPs of its own work it reports itself."""
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of embedders, one for each modality that an example has: ``("auto",)`` where there is but one."""
+        ...
+
     def embeddings(self, split: str, embedder: str) -> npt.NDArray[np.float32]:
         """[n, d] vectors of the ``train`` or ``validation`` examples; billed; rows follow ``Grouping``'s order.
 

@@ -17,7 +17,7 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 def test_the_tree_is_found():
     registry = Registry()
     assert {"uniform", "natural", "target", "unimax", "rnb"} <= set(registry.all("mixers"))
-    assert {"original", "kmeans", "random"} <= set(registry.all("regroupers"))
+    assert {"original", "kmeans", "random", "sae"} <= set(registry.all("regroupers"))
     assert "text" in registry.all("tasks")
     assert all(plugin.cls is not None for kind in registry_module.KINDS for plugin in registry.all(kind).values())
 

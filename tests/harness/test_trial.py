@@ -15,7 +15,7 @@ from harness.prepare import prepare
 from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition
-from tasks.base import Qualities
+from tasks.base import Embeddings, Qualities
 
 
 def test_a_row_says_what_happened(run_toy):
@@ -123,6 +123,31 @@ def test_qualities_are_those_of_the_task_and_on_the_bill(run_toy):
     np.testing.assert_array_equal(PaidRegroupLab(task, None, ledger).qualities("train", "judge"), [0.5, 2.0])
     assert (ledger.flops["regrouping"], ledger.seconds["regrouping"]) == (7.0, 3.0)
     assert ledger.purchases["qualities of train"]["calls"] == 1
+
+
+def test_a_regrouper_may_read_every_modality_and_the_row_names_all_embedders():
+    class Pairs:
+        modalities = staticmethod(lambda: ("image", "caption"))
+
+        def embed(self, corpus, split, embedder):
+            vectors = np.ones((2, 3), np.float32)
+            return Embeddings(vectors=vectors, embedder=f"{embedder} v1", flops=1.0, seconds=0.0, cached=False)
+
+    ledger = Ledger()
+    lab = PaidRegroupLab(Pairs(), None, ledger)
+    assert lab.embedder is None
+    for split in ("train", "validation"):
+        for name in lab.modalities:
+            lab.embeddings(split, name)
+    assert lab.embedder == "image v1 + caption v1"
+    assert ledger.flops["embedding"] == 4.0
+
+
+def test_concepts_cut_the_toy_too(run_toy):
+    row = run_toy(partitions="sae[k=2,steps=20]")
+    assert row["status"] == "ok", row["reason"]
+    assert row["partition_report"]["embedder"] == "toy"
+    assert row["partition_report"]["modalities_agree"] is None
 
 
 def test_declared_purchases_are_billed(run_toy):

@@ -188,6 +188,8 @@ def play(mixer, problem, vectors, rounds=3):
 class FakeRegroupLab:
     """Sells given embeddings and keeps the bill."""
 
+    modalities = ("auto",)
+
     def __init__(self, train, validation, scores=None):
         self.splits = {"train": frozen(train, np.float32), "validation": frozen(validation, np.float32)}
         self.scores = scores

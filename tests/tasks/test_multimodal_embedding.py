@@ -109,6 +109,7 @@ def test_a_task_embeds_images_and_captions(tmp_path: Path) -> None:
             made = task.embed(corpus, split, name)
             assert made.embedder.startswith(start)
             assert len(made.vectors) == len(corpus.labels[split])
+    assert task.modalities() == ("image:pixels", embedding.resolve_multimodal("caption"))
     with pytest.raises(TaskError, match="no split 'dev'"):
         task.embed(corpus, "dev", "auto")
 
@@ -146,3 +147,11 @@ def test_auto_is_named_in_the_config() -> None:
     assert config.embedder == ("image" if available() else "image:pixels")
     caption = Multimodal.configure(Multimodal.presets["nano"], {"embedder": "caption"}).embedder
     assert caption in ("caption:static", "caption:tfidf")
+
+
+def test_pairs_have_an_embedder_for_each_side() -> None:
+    images, captions = embedding.modalities("auto")
+    assert embedding.modalities("image:pixels") == ("image:pixels", captions)
+    assert embedding.modalities("caption:tfidf") == (images, "caption:tfidf")
+    assert embedding.is_image(images)
+    assert not embedding.is_image(captions)
