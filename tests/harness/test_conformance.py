@@ -17,6 +17,7 @@ from harness.registry import Registry
 from tests.harness.conftest import PLUGINS
 
 FAULTY = PLUGINS / "faulty_mixers.py"
+SLOW = {"admire"}  # fits a Gaussian process for every run that it orders
 STANDS_ON = {"regmix": "lightgbm", "climb": "lightgbm", "tikmix_m": "lightgbm", "admire": "botorch"}
 BUILT_IN = [plugin.name for plugin in Registry().all("mixers").values()]
 
@@ -54,7 +55,9 @@ def _only(target, files=()):
     return report
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in BUILT_IN]
+)
 def test_every_built_in_mixer_passes(name):
     if package := STANDS_ON.get(name):
         pytest.importorskip(package)
