@@ -54,12 +54,14 @@ def refuse_online(mixer: Mixer, needs: Needs, bought: Purchases) -> None:
 class TableLab:
     """The :class:`mixers.base.Lab` of a trial on a table; refuses more than the mixer declared.
 
-    An order's size picks the table's nearest one. Its steps are not looked at: a table has runs of one length a size,
-    and bills them whole. replayed: by size, how many runs were sold, and how many of them from outside the support.
+    An order's size picks the table's nearest one. A table has runs of one length a size, and bills them whole: orders
+    of one size must have as many steps, and how many does not matter. replayed: by size, how many runs were sold, and
+    how many of them from outside the support.
     """
 
     def __init__(self, outcomes: Outcomes, problem: Problem, ledger: Ledger, declared: Purchases, seed: int) -> None:
         self._outcomes, self._problem, self._ledger, self._seed = outcomes, problem, ledger, seed
+        self._steps: dict[int, int] = {}
         self._allowed = sum(self.price(run) for run in declared.runs)
         self.replayed: dict[str, dict[str, int]] = {}
 
@@ -95,9 +97,12 @@ class TableLab:
         if not run.size > 0:
             raise MixerError(f"a run's size must be above 0, not {run.size}")
         try:
-            return self._outcomes.size_of(run.size)
+            size = self._outcomes.size_of(run.size)
         except TaskError as error:
             raise MixerError(str(error)) from None
+        if self._steps.setdefault(size, run.steps) != run.steps:
+            refuse(f"comparing runs of {self._steps[size]} and of {run.steps} steps at one size")
+        return size
 
     def _replay(self, run: Run) -> RunResult:
         size = self._size(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,12 +41,16 @@ class BestOf(Mixer):
             "subsample": {"subsample": 0.5},
             "early": {"evaluate_at": (0, 10)},
             "end": {"evaluate_at": (10,)},
+            "lengths": {},
             "more": {},
             "neither": {"mixture": None},
             "loss weights": {"mixture": problem.mixture(drawn[0], np.ones(problem.m))},
         }[self.config.oddity]
         base = {"steps": 10, "size": self.config.size}
-        return tuple(Run(**({**base, "mixture": problem.mixture(weights)} | odd)) for weights in drawn)
+        runs = tuple(Run(**({**base, "mixture": problem.mixture(weights)} | odd)) for weights in drawn)
+        return (
+            tuple(replace(run, steps=10 + i) for i, run in enumerate(runs)) if self.config.oddity == "lengths" else runs
+        )
 
     def purchases(self, problem: Problem) -> Purchases:
         return Purchases(runs=self._orders(problem))
