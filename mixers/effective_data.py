@@ -162,8 +162,8 @@ class Search:
         best, value = grid[tried.argmin()], float(tried.min())
         for start in grid[np.argsort(tried, kind="stable")[: self.starts]]:
             made = optimize.least_squares(
-                residuals, np.clip(start, low, high), bounds=(low, high), loss="huber", x_scale="jac", max_nfev=100,
-                ftol=eps, xtol=eps, gtol=eps,
+                residuals, np.clip(start, low, high), bounds=(low, high), loss="huber", x_scale="jac",
+                ftol=eps, xtol=eps, gtol=eps, max_nfev=100 if eps < 1e-6 else 15,
             )  # fmt: skip
             point = np.clip(made.x, low, high)
             if np.all(np.isfinite(point)) and float(loss(point)) < value:
