@@ -213,7 +213,7 @@ def test_caps_hold_in_proposals_and_in_the_answer():
     problem = world(steps=500, batch_size=10)
     lab = LawLab(problem)
     caps = EXAMPLES / 5000
-    weights, _ = start(problem, lab, max_epochs=1.0, target="d", proxies=10)
+    weights, _ = start(problem, lab, max_epochs=1.0, target="d")
     runs = np.stack([run.mixture.weights for run in lab.orders])
     assert np.all(weights <= caps + 1e-9)
     assert weights[3] > 0.8 * caps[3], "d wants d"

@@ -113,3 +113,25 @@ def test_a_search_that_does_not_end_says_so():
 def test_a_gradient_that_is_not_finite_ends_the_search():
     with pytest.raises(MixerError, match="no finite gradient; order more proxy runs"):
         optimum.solve(lambda p: np.full(4, np.nan), PRIOR, caps=FREE)
+
+
+class Rounded:
+    """Predicts the first share, to tenths."""
+
+    def predict(self, mixtures):
+        return np.round(mixtures[:, :1], 1)
+
+
+def test_the_lowest_and_the_mean_of_equals_by_hand():
+    mixtures = np.array([[0.5, 0.5], [0.21, 0.79], [0.3, 0.7], [0.19, 0.81]])
+    np.testing.assert_array_equal(optimum.lowest(Rounded(), np.ones(1), mixtures, 3), [1, 3, 2])
+    np.testing.assert_allclose(optimum.argmin(Rounded(), np.ones(1), mixtures), [0.2, 0.8])
+
+
+def test_a_search_towards_other_mixtures_finds_an_inner_minimum():
+    wanted = np.array([0.31, 0.47, 0.22])
+    found = optimum.refine(lambda p: ((p - wanted) ** 2).sum(axis=1), np.array([1.0, 0.0, 0.0]), np.eye(3), rounds=60)
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+    inside = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])
+    kept = optimum.refine(lambda p: p[:, 0], np.array([0.6, 0.2, 0.2]), inside)
+    assert 0.5 <= kept[0] < 0.51, "never beyond the directions"

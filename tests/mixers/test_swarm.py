@@ -130,3 +130,10 @@ def test_canonical_keeps_the_problem_and_sorts_by_size():
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^regmix: {rule}"):
         Swarm(**fields).checked("regmix")
+
+
+def test_what_was_not_tried_yet_by_hand():
+    mixtures = np.array([[0.5, 0.5], [0.55, 0.45], [0.9, 0.1]])
+    np.testing.assert_array_equal(swarm.untried(mixtures, np.array([[0.5, 0.5]]), 0.01), mixtures[1:])
+    np.testing.assert_array_equal(swarm.untried(mixtures, np.array([[0.5, 0.5]]), 0.06), mixtures[2:])
+    np.testing.assert_array_equal(swarm.untried(mixtures, mixtures, 0.01), mixtures)
