@@ -53,9 +53,9 @@ class Sae(Regrouper):
         centre: whether each modality's mean is taken off. dimensions: of the common space at most. expansion: concepts
         for each of its dimensions. active: concepts an example, on average. steps, batch_size, learning_rate: of the
         autoencoder. low_energy: concepts below this share of the mean energy are dropped, and those whose cosine with
-        their partner in the second autoencoder does not exceed ``stability``. On the embedded corpora .8 leaves a fifth
-        of them, and domains of two seeds with an adjusted Rand index of about .2; .5 leaves two thirds, with an index
-        of .5, as without any filter. bridge_quantile: of a concept's positive scores; smaller ones are edges only if
+        their partner in the second autoencoder does not exceed ``stability``. On the embedded corpora .8 leaves a sixth
+        of them, and domains of two seeds with an adjusted Rand index of about .2; .5 leaves two thirds and .5; without
+        this filter (-1) it is .6. bridge_quantile: of a concept's positive scores; smaller ones are edges only if
         they are large for the other end. smallest: least share of the training examples that a domain may have.
         """
 
