@@ -25,7 +25,7 @@ from harness.leaderboard import wording
 from harness.leaderboard.rows import Row, is_scored, primary_name
 from harness.stats import Estimate, mean_interval
 
-STATIC = "uniform,natural,target,unimax,grid"
+STATIC = "uniform,natural,target,unimax"  # not grid: what it leaves out is what is to be judged
 FEWEST = 3  # two points are on a line whatever they are
 
 
@@ -230,7 +230,8 @@ def table(found: Robustness) -> str:
     fitted = "not defined" if line.r2 is None else f"{line.r2:.3f}"
     head = [
         f"{found.title}: {found.metric} on {', '.join(found.shifted)} (shifted) over {', '.join(found.inside)}",
-        f"line: logit(shifted) = {line.intercept:.4f} + {line.slope:.4f} logit(in distribution), R2 {fitted}, "
+        f"line: logit(shifted) = {line.intercept:.4f} {'-' if line.slope < 0 else '+'} {abs(line.slope):.4f} "
+        f"logit(in distribution), R2 {fitted}, "
         f"{line.points} points (rows marked *)",
         "",
     ]
@@ -249,10 +250,20 @@ def table(found: Robustness) -> str:
     ]
     header = ["mixer", "partition", "steps", "n", "in distribution", "shifted", "expected", "robustness"]
     tail = ["", "±: 95 % t-interval over seeds, the line held fixed. A row of the family is judged by a line it is in."]
-    moved = [f"{p.mixer} ({p.steps} steps, seed {p.seed})" for p in found.points if p.moved]
-    if moved:
+    if line.slope <= 0:
+        tail.append("The line does not rise: in this family more accuracy does not go with more under the shift.")
+    members = [point.x for point in found.points if point.family]
+    beyond = [_name(p) for p in found.points if not min(members) <= p.x <= max(members)]
+    if beyond:
+        tail.append(f"The line is drawn out beyond the family's accuracies for {', '.join(beyond)}.")
+    if moved := [_name(point) for point in found.points if point.moved]:
         tail.append(
             f"An accuracy of 0 or 1 has no logit: half a count of {found.count:,} examples was put in its place "
             f"(--count) for {', '.join(moved)}."
         )
     return "\n".join([*head, wording.plain_table(header, rows, ["mixer", "partition"]), *tail])
+
+
+def _name(point: Point) -> str:
+    cut = "" if point.partition == "original" else f"{point.partition}, "
+    return f"{point.mixer} ({cut}{point.steps} steps, seed {point.seed})"

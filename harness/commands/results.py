@@ -49,7 +49,7 @@ def compare(folder: tuple[Path, ...], baseline: str) -> None:
 @click.option("--in-distribution", "inside", required=True, help="Domains without a shift, with commas between them.")
 @click.option("--shifted", required=True, help="Domains under the shift.")
 @click.option("--metric", help="A share of 0 to 1, such as zero_shot_accuracy; by default the primary metric.")
-@click.option("--family", default="uniform,natural,target,unimax,grid", show_default=True,
+@click.option("--family", default="uniform,natural,target,unimax", show_default=True,
               help="Mixers that the line is fitted to, by name or label.")  # fmt: skip
 @click.option("--count", type=click.IntRange(1), default=1000, show_default=True,
               help="Examples behind an accuracy; half a count takes the place of 0 and 1.")  # fmt: skip

@@ -14,7 +14,9 @@ from harness.leaderboard.pictures import Picture
 from harness.leaderboard.wording import short_names
 from harness.robustness import Robustness
 
-TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+_LOW = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
+TICKS = (*_LOW, 0.5, *(1 - tick for tick in reversed(_LOW)))
+LONGEST = 40  # characters of a list of domains on an axis
 
 
 def robustness_picture(found: Robustness) -> Picture:
@@ -25,8 +27,8 @@ def robustness_picture(found: Robustness) -> Picture:
         "title": f"{found.title}: effective robustness",
         "subtitle": f"{found.metric}; line of {found.line.points} rows (hollow): slope {found.line.slope:.3f}, "
         f"intercept {found.line.intercept:.3f}" + ("" if found.line.r2 is None else f", R² {found.line.r2:.2f}"),
-        "x_label": f"in distribution: {', '.join(found.inside)} (%, logit scale)",
-        "y_label": f"shifted: {', '.join(found.shifted)} (%, logit scale)",
+        "x_label": f"in distribution: {_listed(found.inside)} (%, logit scale)",
+        "y_label": f"shifted: {_listed(found.shifted)} (%, logit scale)",
         "slope": found.line.slope,
         "intercept": found.line.intercept,
         "mixers": [names[label] for label in labels],
@@ -36,6 +38,11 @@ def robustness_picture(found: Robustness) -> Picture:
         ],
     }
     return Picture(data=data, draw=draw)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= LONGEST else f"{len(names)} domains"
 
 
 def draw(data: dict[str, Any]) -> Figure:
@@ -58,7 +65,7 @@ def draw(data: dict[str, Any]) -> Figure:
     axes.plot(ends, data["intercept"] + data["slope"] * ends, color=MUTED, linewidth=1, zorder=1)
     for axis, label, key in ((axes.xaxis, data["x_label"], "x"), (axes.yaxis, data["y_label"], "y")):
         _ticks(axis, [point[key] for point in data["points"]])
-        axis.set_label_text(label, color=INK)
+        axis.set_label_text(label, color=INK, fontsize=9)
     _quiet(axes)
     figure.text(0.1, 0.945, data["title"], fontsize=12, fontweight="bold", color=INK)
     figure.text(0.1, 0.905, data["subtitle"], fontsize=8, color=MUTED)

@@ -91,6 +91,16 @@ def test_none_and_all_are_half_a_count_away_and_said():
     assert "half a count" not in table(robustness(family(0.2, 0.5, 0.7), **NAMES))
 
 
+def test_a_line_that_falls_and_one_that_is_drawn_out_are_said():
+    falling = table(robustness([*family(0.2, 0.5, 0.7, slope=-0.5), row("rnb", 0.3, 0.4)], **NAMES))
+    assert "logit(shifted) = -1.0000 - 0.5000 logit(in distribution)" in falling
+    assert "does not rise" in falling
+    assert "drawn out" not in falling
+    rising = table(robustness([*family(0.2, 0.5, 0.7), row("rnb", 0.8, 0.4)], **NAMES))
+    assert "drawn out beyond the family's accuracies for rnb (1000 steps, seed 0)." in rising
+    assert "does not rise" not in rising
+
+
 def test_equal_accuracies_give_no_line():
     with pytest.raises(UserError, match="all equal"):
         robustness(family(0.5, 0.5, 0.5), **NAMES)
