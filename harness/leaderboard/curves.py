@@ -65,7 +65,7 @@ def curves_of(group: Group) -> Curves | None:
     found = [
         Curve(
             partition=partition,
-            name=name,
+            name=f"{name} (reference)" if members[0][0].get("reference") else name,
             points=tuple(sorted((_point(rows, metric) for rows in members), key=lambda p: p.runs)),
         )
         for (partition, name), members in families.items()

@@ -14,7 +14,8 @@ from harness.leaderboard.standings import OWN_PARTITION, Comparison, Line, Stand
 BEGIN, END = "<!-- overview: made by `harness overview`, do not edit -->", "<!-- end of overview -->"
 LEGEND = (
     "*better*, *worse*: separable from `{baseline}` in the board's own family of tests (paired by seed, Holm); the "
-    "number is the difference of the means, positive where it is a gain. Alone: not separable. A dash: not run there."
+    "number is the difference of the means, positive where it is a gain. Alone: not separable. In brackets: FLOPs of "
+    "mixing and regrouping in per cent of the training, where there are any. A dash: not run there."
 )
 
 
@@ -38,9 +39,9 @@ def overview(folders: Sequence[Path], baseline: str) -> str:
             for line in _lines(result):
                 own = line.cell[0] == OWN_PARTITION
                 comparison = (line.baselines if own else line.against_original).get(baseline)
-                name = line.cell[1] if own else f"{line.cell[0]} / {line.cell[1]}"
                 if comparison is not None:
-                    (mixers if own else cuts).setdefault(family(name), {})[head] = _verdict(result, comparison)
+                    cell = _verdict(result, comparison) + _price(line)
+                    (mixers if own else cuts).setdefault(_name(line, own), {})[head] = cell
     if not heads:
         raise RowsError(f"no table below {', '.join(map(str, folders))} has a row of {baseline} to compare with")
     parts = [LEGEND.format(baseline=baseline)]
@@ -92,6 +93,15 @@ def _verdict(result: Standing, comparison: Comparison) -> str:
     if not comparison.separated:
         return number
     return f"{'better' if gain > 0 else 'worse'} {number}"
+
+
+def _name(line: Line, own: bool) -> str:
+    mixer = family(line.cell[1]) + (" (reference)" if line.reference else "")
+    return mixer if own else f"{line.cell[0]} / {mixer}"
+
+
+def _price(line: Line) -> str:
+    return f" ({wording.percent(line.price.total)} %)" if line.price.total else ""
 
 
 def _table(first: str, found: dict[str, dict[str, str]], heads: list[str]) -> str:

@@ -58,7 +58,7 @@ def test_of_several_numbers_of_runs_the_most_stands_there(tmp_path):
             label = f"regmix[proxies={runs}]"
             rows.append(row("regmix", seed, score + noise + 0.001 * (-1) ** seed, label=label, counted=0.1 * runs))
     text = overview([publish(rows, tmp_path, "c")], "natural")
-    assert cells(text, "regmix") == ["better +0.400"]
+    assert cells(text, "regmix") == ["better +0.400 (240.0 %)"], "at 24 runs of a tenth"
 
 
 def test_a_page_gets_it_between_its_marks_and_nothing_else_changes(boards, tmp_path):
