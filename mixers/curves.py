@@ -150,9 +150,9 @@ def last_crossings(first: Curves, second: Curves, low: float, high: float) -> Ar
     change = ahead[:-1] * ahead[1:] < 0.0
     last = np.where(change.any(axis=0), GRID - 2 - change[::-1].argmax(axis=0), 0)
     a, b = (np.take_along_axis(ahead, (last + i)[None], axis=0)[0] for i in (0, 1))
-    part = np.divide(a, a - b, out=np.zeros_like(a), where=a != b)
-    found = np.exp(grid[last] + part * (grid[1] - grid[0]))
-    return np.where(change.any(axis=0), found, np.nan)
+    there = change.any(axis=0)
+    part = np.divide(a, a - b, out=np.zeros_like(a), where=there)
+    return np.where(there, np.exp(grid[last] + part * (grid[1] - grid[0])), np.nan)
 
 
 def vertex(x: Array, y: Array, at: IntArray) -> Array:
