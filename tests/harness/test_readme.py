@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from harness.conformance import check
 from harness.experiment import read_experiment, trials
+from harness.leaderboard.overview import overview
 from harness.registry import Registry
 from harness.store import RunFolder
 from harness.trial import run_trial
@@ -42,3 +45,20 @@ def test_make_and_the_demo_are_named():
     assert "make demo" in README
     assert "make test" in README
     assert read_experiment(ROOT / "demo.yaml", {}).preset == "demo"
+
+
+PAGES = {
+    "mixers.md": (
+        *("text-nano", "reasoning-nano", "multimodal-nano", "natural-instructions-nano"),
+        "multimodal-nano-total",
+    ),
+    "tasks.md": ("tabular-mixinglaws-70m", "tabular-regmix-1m"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_overview_of_a_page_follows_from_the_leaderboards(page: str):
+    folders = [ROOT / "leaderboards" / name for name in PAGES[page]]
+    text = (ROOT / "docs" / page).read_text()
+    assert all(name in text for name in PAGES[page]), "the page says of which boards"
+    assert overview(folders, "natural") in text, f"run the command that stands above the table in docs/{page}"
