@@ -30,7 +30,10 @@ def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str
     parts += [quality_table(result), _bullets(notes.verdicts(result))]
     parts += ["### Cost", cost_table(result)]
     if found := curves.curves_of(group):
-        lead = f"{found.metric.capitalize()} by number of runs bought before training; no row is judged twice."
+        lead = (
+            f"{found.metric.capitalize()} by number of runs bought before training: rows of the table above, each curve "
+            "in one line, sorted by its last point."
+        )
         parts += ["### Against what was bought", lead, *curves.tables(found)]
     if notes.has_original(result):
         lead = "Every regrouped row against the baselines under the `original` partition; same Holm family as above."
