@@ -31,8 +31,8 @@ def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str
     parts += ["### Cost", cost_table(result)]
     if found := curves.curves_of(group):
         lead = (
-            f"{found.metric.capitalize()} by number of runs bought before training: rows of the table above, each curve "
-            "in one line, sorted by its last point."
+            f"{found.metric.capitalize()} by number of runs bought before training: rows of the table above, a curve a "
+            "line, sorted by its last point."
         )
         parts += ["### Against what was bought", lead, *curves.tables(found)]
     if notes.has_original(result):
