@@ -133,6 +133,22 @@ def test_a_run_with_probes_resumes_bit_identically(toy_specs, registry, tmp_path
         assert _core(_run(spec, registry, folder, tmp_path / "cache")) == whole
 
 
+def test_what_was_bought_before_a_kill_is_not_waited_for_twice(toy_specs, registry, tmp_path: Path):
+    """The seconds of runs that this trial made itself stand in its checkpoint; `start`, done again, finds them kept."""
+    (spec,) = toy_specs(mixers="skill_it[graph_share=0.2,validation_examples=2]")
+    folder, cache = RunFolder(tmp_path / "killed"), tmp_path / "cache"
+    with pytest.raises(_Killed):
+        _run(spec, registry, folder, cache, _kill_at(20))
+    results = list((cache / "runs").glob("*/result.json"))
+    assert results
+    for path in results:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1e6}))
+    row = _run(spec, registry, folder, cache)
+    assert row["status"] == "ok", row["reason"]
+    assert row["measured"]["mixer_seconds"] < 1e6
+    assert "reused_runs" not in row["measured"]
+
+
 @pytest.mark.parametrize("flags", [{"time_limit": math.inf}, {"mixers": "infinite"}])
 def test_every_accepted_spec_has_a_row_that_can_be_written(extra, tmp_path: Path, flags):
     """Else the worker trains, cannot write, the parent cannot either, and the whole grid ends in a traceback."""
