@@ -92,11 +92,11 @@ def measure(prepared: Prepared, kept: Checkpoint, how: Influence, targets: Seque
     order = np.random.default_rng(derive_seed(prepared.seed, "influence")).permutation(len(partition.train))
     labels = partition.train[order]
     # In the order of the draw, which mixes domains as training batches do: contrastive losses depend on their batch.
-    rank = np.full(len(order), len(order))
+    # An example that a thinned run leaves out has no domain, and is no one's however many are asked for.
+    wanted = np.zeros(len(order), dtype=bool)
     for domain in range(problem.m):
-        members = np.flatnonzero(labels == domain)
-        rank[members] = np.arange(len(members))
-    train = order[rank < (how.examples or len(order))]
+        wanted[np.flatnonzero(labels == domain)[: how.examples or None]] = True
+    train = order[wanted]
     chosen = subset(prepared, how.target_examples)
     groups = partition.validation[chosen]
     asked = range(len(problem.targets)) if targets is None else targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,17 @@ class PaidLab:
     """The :class:`mixers.base.Lab` of one training run; refuses more than the mixer declared.
 
     The bill stands in ``ledger``; what was bought so far is read off it, so that a resumed run goes on counting.
+    after_step: called after every step of a probe, which is a step of the run like any other.
     """
+
+    after_step: Callable[[], None]
 
     def __init__(
         self, prepared: Prepared, trainer: Trainer, ledger: Ledger, flops: PassFlops, declared: Purchases
     ) -> None:
         self._prepared, self._trainer, self._ledger, self._flops = prepared, trainer, ledger, flops
         self._declared = declared
+        self.after_step = lambda: None
         seed = derive_seed(prepared.seed, "lab")
         partition = prepared.partition
         self._streams = {
@@ -128,6 +132,7 @@ class PaidLab:
         trainer.model.train()
         for _ in range(steps):
             trainer.step(checked)
+            self.after_step()
         self._ledger.charge("mixing", what=PROBES, calls=steps)
 
     @property

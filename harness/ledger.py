@@ -51,10 +51,19 @@ class Ledger:
 
     def state(self) -> dict[str, Any]:
         """JSON-able contents."""
-        return {"flops": self.flops, "seconds": self.seconds, "purchases": self.purchases}
+        return {
+            "flops": self.flops,
+            "seconds": self.seconds,
+            "purchases": self.purchases,
+            "made_elsewhere": self.made_elsewhere,
+            "reused": self.reused,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state`."""
         self.flops = dict(state["flops"])
         self.seconds = dict(state["seconds"])
         self.purchases = {key: dict(line) for key, line in state["purchases"].items()}
+        # Not in what older versions saved.
+        self.made_elsewhere = float(state.get("made_elsewhere", self.made_elsewhere))
+        self.reused = int(state.get("reused", self.reused))

@@ -78,6 +78,7 @@ class MixedTraining:
         self.flops = pass_flops(prepared, self.trainer.model)
         bought = prepared.mixer.purchases(prepared.problem)
         self.lab = PaidLab(prepared, self.trainer, self.ledger, self.flops, bought)
+        self.lab.after_step = self._halt
         self.trajectory: list[tuple[int, Mixture]] = []
         self.round = 0
         self.final_loss = math.nan

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from harness import PROTOCOL
 from harness.ledger import Ledger
 from harness.seeds import derive_seed
-from harness.spec import PluginSpec
+from harness.spec import PluginSpec, named
 from harness.store import write_atomically
 from mixers.base import Lab, MixerError, Problem
 from mixers.regroup.base import Grouping, Partition, Regrouper
@@ -88,6 +88,7 @@ def partition_of(
     spec: PluginSpec,
     *,
     task: TrainableTask,
+    task_spec: PluginSpec,
     corpus: Corpus,
     seed: int,
     cache: Path,
@@ -104,7 +105,7 @@ def partition_of(
         validation=corpus.labels["validation"],
         seed=derive_seed(seed, "partition"),
     )
-    identity = [FORMAT, corpus.fingerprint, task.name, _settings(task), spec.identity(), grouping.seed]
+    identity = [FORMAT, corpus.fingerprint, named(task_spec), _settings(task), spec.identity(), grouping.seed]
     labelled: Callable[[], Prepared] | None = None
     if regrouper.trains and prepared is not None:
         original = prepared(Partition(domains=corpus.domains, train=grouping.train, validation=grouping.validation))

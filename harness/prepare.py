@@ -142,6 +142,7 @@ def prepare(spec: TrialSpec, registry: Registry, cache: Path) -> Prepared:
             make(registry, "regroupers", spec.partition),
             spec.partition,
             task=task,
+            task_spec=spec.task,
             corpus=corpus,
             seed=spec.seed,
             cache=cache,

@@ -30,6 +30,7 @@ from harness.mixing import MixedTraining, Progress, pass_flops
 from harness.orders import INLINE
 from harness.prepare import Prepared, problem_of
 from harness.seeds import derive_seed, run_seed
+from harness.spec import named
 from harness.store import read_json, save_checkpoint, write_json
 from harness.vectors import embedding_flops
 from mixers.base import (
@@ -175,7 +176,7 @@ def key_of(child: Prepared, run: Run) -> str:
         FORMAT,
         PROTOCOL,
         child.corpus.fingerprint,
-        child.task.name,
+        named(child.spec.task),
         plain(child.task.config),
         hashlib.sha256(child.partition.train.tobytes() + child.partition.validation.tobytes()).hexdigest(),
         list(child.problem.domains),

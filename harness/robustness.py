@@ -12,6 +12,7 @@ examples behind them; rows do not say n, so it is given, and the table says whic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from scipy import special
 from harness.errors import UserError, nearest
 from harness.inline import split_list
 from harness.leaderboard import wording
+from harness.leaderboard.groups import common, told_apart
 from harness.leaderboard.rows import Row, is_scored, primary_name
 from harness.stats import Estimate, mean_interval
 
@@ -46,12 +48,13 @@ class Line:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """One row. inside, shifted: accuracies as measured; x, y: the same, kept from 0 and 1. family: whether it is in
-    the line."""
+    the line. spec: what all seeds share, steps aside."""
 
     partition: str
     mixer: str
     steps: int
     seed: int
+    spec: dict[str, Any]
     inside: float
     shifted: float
     x: float
@@ -60,13 +63,16 @@ class Point:
 
     @property
     def moved(self) -> bool:
-        """Whether an accuracy stood at an end."""
+        """Whether an accuracy stood at an end, or nearer to it than half a count."""
         return (self.x, self.y) != (self.inside, self.shifted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Means over the seeds of one mixer. expected: by the line. rho: effective robustness, in the metric's unit."""
+    """Means over the seeds of one mixer. expected: by the line. rho: effective robustness, in the metric's unit.
+
+    mixer: its label, and the settings that tell it from a row of the same label, partition and steps.
+    """
 
     partition: str
     mixer: str
@@ -181,12 +187,21 @@ def _point(
         mixer=spec["mixer_label"],
         steps=(row.get("budget") or {}).get("steps", spec["steps"]),
         seed=spec["seed"],
+        spec=_setting(row),
         inside=one,
         shifted=other,
         x=min(max(one, least), 1.0 - least),
         y=min(max(other, least), 1.0 - least),
         family=spec["mixer"] in family or spec["mixer_label"] in family,
     )
+
+
+def _setting(row: Row) -> dict[str, Any]:
+    """A row's spec without partition, mixer, seed and the steps, which have a column of their own."""
+    shared = {key: value for key, value in common(row).items() if key != "steps"}
+    if isinstance(shared.get("recipe"), dict):
+        shared["recipe"] = {key: value for key, value in shared["recipe"].items() if key != "steps"}
+    return shared
 
 
 def _accuracy(row: Row, metric: str, names: Sequence[str]) -> float:
@@ -206,13 +221,14 @@ def _accuracy(row: Row, metric: str, names: Sequence[str]) -> float:
 
 
 def _standings(points: Sequence[Point], line: Line) -> list[Standing]:
-    cells: dict[tuple[str, str, int], list[Point]] = {}
+    cells: dict[tuple[str, str, int], dict[str, list[Point]]] = {}
     for point in points:
-        cells.setdefault((point.partition, point.mixer, point.steps), []).append(point)
+        alike = cells.setdefault((point.partition, point.mixer, point.steps), {})
+        alike.setdefault(json.dumps(point.spec, sort_keys=True), []).append(point)
     return [
         Standing(
             partition=partition,
-            mixer=mixer,
+            mixer=f"{mixer} ({told})" if told else mixer,
             steps=steps,
             family=members[0].family,
             inside=mean_interval([p.inside for p in members]),
@@ -220,7 +236,8 @@ def _standings(points: Sequence[Point], line: Line) -> list[Standing]:
             expected=float(np.mean([line.expected(p.x) for p in members])),
             rho=mean_interval([p.shifted - line.expected(p.x) for p in members]),
         )
-        for (partition, mixer, steps), members in cells.items()
+        for (partition, mixer, steps), alike in cells.items()
+        for told, members in zip(told_apart([each[0].spec for each in alike.values()]), alike.values(), strict=True)
     ]
 
 
@@ -258,8 +275,8 @@ def table(found: Robustness) -> str:
         tail.append(f"The line is drawn out beyond the family's accuracies for {', '.join(beyond)}.")
     if moved := [_name(point) for point in found.points if point.moved]:
         tail.append(
-            f"An accuracy of 0 or 1 has no logit: half a count of {found.count:,} examples was put in its place "
-            f"(--count) for {', '.join(moved)}."
+            "An accuracy of 0 or 1 has no logit: what was nearer to them was put half a count of "
+            f"{found.count:,} examples away (--count) for {', '.join(moved)}."
         )
     return "\n".join([*head, wording.plain_table(header, rows, ["mixer", "partition"]), *tail])
 

@@ -25,6 +25,11 @@ class PluginSpec:
         return {"name": self.name, "config": self.config, "source": self.source}
 
 
+def named(plugin: PluginSpec) -> str | list[str]:
+    """What a plugin is called in the keys of what is kept: with its source, where its code is not the tree's."""
+    return [plugin.name, plugin.source] if plugin.source else plugin.name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """One (task, partition, mixer, seed) under one budget.

@@ -54,7 +54,7 @@ def curves_of(group: Group) -> Curves | None:
     cells = scored_cells(group)
     families: dict[CellKey, list[list[Row]]] = {}
     for (partition, mixer), rows in cells.items():
-        if rows[0]["overhead"].get("purchases", {}).get("runs"):
+        if any(_bought(row) for row in rows):
             families.setdefault((partition, family(mixer)), []).append(rows)
     families = {key: members for key, members in families.items() if len({_runs(rows) for rows in members}) > 1}
     if not families:
@@ -117,7 +117,12 @@ def family(label: str) -> str:
 
 def _runs(rows: Sequence[Row]) -> float:
     """Mean number of runs bought."""
-    return sum(row["overhead"]["purchases"]["runs"]["calls"] for row in rows) / len(rows)
+    return sum(_bought(row) for row in rows) / len(rows)
+
+
+def _bought(row: Row) -> float:
+    """Runs that a trial bought: none, where a regrouper left its mixer one domain."""
+    return float(((row["overhead"].get("purchases") or {}).get("runs") or {}).get("calls", 0))
 
 
 def _point(rows: Sequence[Row], metric: str) -> Point:

@@ -96,16 +96,33 @@ def reasons(groups: Sequence[Group]) -> list[str]:
     return differing
 
 
-def _spec_key(row: Row) -> str:
-    return _canonical(_common(row))
+def told_apart(specs: Sequence[dict[str, Any]]) -> list[str]:
+    """Of each spec, the settings in which they differ, as in ``preset=nano, steps=100``; empty where none do.
+
+    Those of the recipe and of the task count one by one. A fingerprint is named only where nothing else tells.
+    """
+    flat = []
+    for spec in specs:
+        nested = {**(spec.get("task_config") or {}), **(spec.get("recipe") or {})}
+        plain = {key: value for key, value in spec.items() if key not in ("task_config", "recipe")}
+        flat.append({"budget_rule": "main", **nested, **plain})
+    keys = list(dict.fromkeys(key for each in flat for key in ("task", "preset", *sorted(each)) if key in each))
+    differing = [key for key in keys if len({_canonical(each.get(key)) for each in flat}) > 1]
+    if differing != ["fingerprint"]:
+        differing = [key for key in differing if key != "fingerprint"]
+    return [", ".join(f"{key}={each[key]}" for key in differing if key in each) for each in flat]
 
 
-def _common(row: Row) -> dict[str, Any]:
+def common(row: Row) -> dict[str, Any]:
     """What all rows of a table share of their spec."""
     spec = {key: value for key, value in row["spec"].items() if key not in _FREE}
     if isinstance(spec.get("recipe"), dict):
         spec["recipe"] = {key: value for key, value in spec["recipe"].items() if key != "time_limit"}
     return spec
+
+
+def _spec_key(row: Row) -> str:
+    return _canonical(common(row))
 
 
 def _canonical(value: Any) -> str:
@@ -128,7 +145,7 @@ def _group(members: list[Row], fingerprint: str | None) -> Group:
         if seed in by_seed:
             raise RowsError(f"rows {by_seed[seed]['id']} and {row['id']} are the same trial under two ids")
         by_seed[seed] = row
-    return Group(spec=_common(members[0]), protocol=members[0]["protocol"], fingerprint=fingerprint, cells=cells)
+    return Group(spec=common(members[0]), protocol=members[0]["protocol"], fingerprint=fingerprint, cells=cells)
 
 
 _Plugin = tuple[str, str, str]

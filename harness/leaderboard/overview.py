@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.leaderboard import wording
 from harness.leaderboard.curves import family
-from harness.leaderboard.groups import Group, split
+from harness.leaderboard.groups import Group, split, told_apart
 from harness.leaderboard.rows import RowsError, read_rows
 from harness.leaderboard.standings import OWN_PARTITION, Comparison, Line, Standing, standing
 
 BEGIN, END = "<!-- overview: made by `harness overview`, do not edit -->", "<!-- end of overview -->"
 LEGEND = (
     "*better*, *worse*: separable from `{baseline}` in the board's own family of tests (paired by seed, Holm); the "
-    "number is the difference of the means, positive where it is a gain. Alone: not separable. In brackets: FLOPs of "
-    "mixing and regrouping in per cent of the training, where there are any. A dash: not run there."
+    "number is the difference of the means, positive where it is a gain. Alone: not separable, or a reference, which "
+    "is not tested. In brackets: FLOPs of mixing and regrouping in per cent of the training, where there are any. A "
+    "dash: not run there."
 )
 
 
@@ -27,29 +29,25 @@ def overview(folders: Sequence[Path], baseline: str) -> str:
     """
     mixers: dict[str, dict[str, str]] = {}
     cuts: dict[str, dict[str, str]] = {}
-    heads: list[str] = []
-    for folder in folders:
-        groups = split(read_rows([folder]))
-        for group in groups:
-            result = standing(group)
-            if result is None or not any(baseline in line.baselines for line in result.lines):
-                continue
-            head = _head(folder, group, several=len(groups) > 1)
-            heads.append(head)
-            for line in _lines(result):
-                own = line.cell[0] == OWN_PARTITION
-                comparison = (line.baselines if own else line.against_original).get(baseline)
-                if comparison is not None:
-                    cell = _verdict(result, comparison) + _price(line)
-                    (mixers if own else cuts).setdefault(_name(line, own), {})[head] = cell
+    heads: dict[str, None] = {}
+    for head, group in _headed(folders):
+        result = standing(group)
+        if result is None:
+            continue
+        for name, line in _lines(result).items():
+            own = line.cell[0] == OWN_PARTITION
+            comparison = (line.baselines if own else line.against_original).get(baseline)
+            if comparison is not None:
+                (mixers if own else cuts).setdefault(name, {})[head] = _verdict(result, comparison) + _price(line)
+                heads[head] = None
     if not heads:
         raise RowsError(f"no table below {', '.join(map(str, folders))} has a row of {baseline} to compare with")
     parts = [LEGEND.format(baseline=baseline)]
     if mixers:
-        parts += [f"On the original domains, against `{baseline}`:", _table("mixer", mixers, heads)]
+        parts += [f"On the original domains, against `{baseline}`:", _table("mixer", mixers, [*heads])]
     if cuts:
         lead = f"On other partitions, against `{baseline}` on the original domains:"
-        parts += [lead, _table("partition / mixer", cuts, heads)]
+        parts += [lead, _table("partition / mixer", cuts, [*heads])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,7 +59,7 @@ def boards(out: Path) -> list[Path]:
 def put_into(page: Path, text: str) -> bool:
     """Replace what stands between the page's two marks; returns whether that changed it. See :data:`BEGIN`."""
     old = page.read_text(encoding="utf-8")
-    if old.count(BEGIN) != 1 or old.count(END) != 1:
+    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(END) < old.index(BEGIN):
         raise RowsError(f"{page}: needs one line {BEGIN} and, below it, one line {END}")
     before, _, rest = old.partition(BEGIN)
     new = f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}"
@@ -69,19 +67,32 @@ def put_into(page: Path, text: str) -> bool:
     return new != old
 
 
-def _head(folder: Path, group: Group, several: bool) -> str:
-    name = folder.resolve().name
-    return f"{name} ({group.variant})" if several and group.variant else name
+def _headed(folders: Sequence[Path]) -> list[tuple[str, Group]]:
+    """Every table of the folders with a name that no other one has."""
+    distinct: dict[Path, Path] = {}
+    for folder in folders:
+        distinct.setdefault(folder.resolve(), folder)
+    boards = [(folder, split(read_rows([folder]))) for folder in distinct.values()]
+    names = Counter(folder.resolve().name for folder, _ in boards)
+    found = []
+    for folder, groups in boards:
+        name = folder.resolve().name if names[folder.resolve().name] == 1 else str(folder)
+        for group in groups:
+            alike = [each for each in groups if each.variant == group.variant]
+            specs = [{**each.spec, "protocol": each.protocol, "fingerprint": each.fingerprint} for each in alike]
+            told = ", ".join(filter(None, [told_apart(specs)[alike.index(group)], group.variant]))
+            found.append((f"{name} ({told})" if told else name, group))
+    return found
 
 
-def _lines(result: Standing) -> list[Line]:
-    """One line a partition and curve: the one with the most runs bought."""
-    most: dict[tuple[str, str], tuple[float, Line]] = {}
+def _lines(result: Standing) -> dict[str, Line]:
+    """By what it is called, one line a partition and curve: the one with the most runs bought."""
+    most: dict[str, Line] = {}
     for line in result.lines:
-        key = (line.cell[0], family(line.cell[1]))
-        if key not in most or line.price.total > most[key][0]:
-            most[key] = (line.price.total, line)
-    return [line for _, line in most.values()]
+        name = _name(result, line)
+        if name not in most or line.price.total > most[name].price.total:
+            most[name] = line
+    return most
 
 
 def _verdict(result: Standing, comparison: Comparison) -> str:
@@ -95,9 +106,13 @@ def _verdict(result: Standing, comparison: Comparison) -> str:
     return f"{'better' if gain > 0 else 'worse'} {number}"
 
 
-def _name(line: Line, own: bool) -> str:
-    mixer = family(line.cell[1]) + (" (reference)" if line.reference else "")
-    return mixer if own else f"{line.cell[0]} / {mixer}"
+def _name(result: Standing, line: Line) -> str:
+    """The partition where it is another one, and the mixer, without the number of its runs where it buys any."""
+    partition, label = line.cell
+    rows = result.group.cells[line.cell].values()
+    runs = any("runs" in ((row.get("overhead") or {}).get("purchases") or {}) for row in rows)
+    mixer = (family(label) if runs else label) + (" (reference)" if line.reference else "")
+    return mixer if partition == OWN_PARTITION else f"{partition} / {mixer}"
 
 
 def _price(line: Line) -> str:

@@ -9,6 +9,7 @@ from harness.lab import RUNS
 from harness.ledger import Ledger
 from harness.seeds import run_seed
 from mixers.base import (
+    Against,
     Array,
     Checkpoint,
     ExampleVectors,
@@ -121,7 +122,9 @@ class TableLab:
         """Refused: there is no live model."""
         refuse("validation losses of the main run")
 
-    def domain_gradients(self, examples: int, *, parts: int = 1, scaling: Scaling = "none") -> GradientEstimate:
+    def domain_gradients(
+        self, examples: int, *, parts: int = 1, scaling: Scaling = "none", against: Against = "each"
+    ) -> GradientEstimate:
         """Refused: there is no live model."""
         refuse("a domain gradient")
 

@@ -118,7 +118,7 @@ def write(texts: Sequence[str], size: float, writer: Writer) -> tuple[list[str],
     """(documents of about so many bytes, FLOPs of training and sampling), from training texts.
 
     FLOPs by the rule of 6 a parameter and token trained on and 2 a token read or written, where parameters are those of
-    matrix products. Raises :class:`TaskError` for too little text.
+    matrix products. Raises :class:`TaskError` for too little text, and where all that is sampled is blank.
     """
     w = writer
     with _one_thread():
@@ -139,6 +139,8 @@ def write(texts: Sequence[str], size: float, writer: Writer) -> tuple[list[str],
             parts = [part for row in tokens for part in np.split(row, np.flatnonzero(row == vocabulary.end))]
             # A character that the cut goes through has lost bytes.
             found = [text.strip("\ufffd").strip() for part in parts for text in vocabulary.decode(part[None])]
+            if not any(found):
+                raise TaskError("the model that writes samples nothing but blanks; raise synthetic_temperature")
             for text in found:
                 if text and total < size:
                     documents.append(text)

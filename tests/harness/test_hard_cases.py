@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from harness import proxies
 from harness.cli import main
+from harness.conformance import TOY_TASK
 from harness.errors import UserError
 from harness.experiment import read_experiment, trials
 from harness.partitions import _read
@@ -21,6 +23,7 @@ from harness.prepare import prepare
 from harness.registry import Registry
 from harness.store import RunFolder, write_json
 from harness.trial import empty_row, run_trial
+from mixers.base import Run
 from tests.harness.conftest import FILES
 
 PLUGIN = """
@@ -131,6 +134,42 @@ def test_a_run_with_probes_resumes_bit_identically(toy_specs, registry, tmp_path
         with pytest.raises(_Killed):
             _run(spec, registry, folder, tmp_path / "cache", _kill_at(limit))
         assert _core(_run(spec, registry, folder, tmp_path / "cache")) == whole
+
+
+def test_a_plugin_task_that_was_edited_is_answered_by_no_older_run_or_cut(tmp_path: Path):
+    """Its model is other code under one name, config and fingerprint; a built-in task's keys are what they were."""
+    prices, keys = [], []
+    for scale in ("0.3", "0.6"):
+        path = tmp_path / "toy_task.py"
+        path.write_text(TOY_TASK.read_text().replace("generator=generator) * 0.3", f"generator=generator) * {scale}"))
+        base = {"tasks": "toy", "mixers": "uniform", "partitions": "kmeans[k=2]", "seeds": "1", "device": "cpu"}
+        registry = Registry((path,))
+        (spec,) = trials(read_experiment(None, base | {"plugin": (path,)}), registry)
+        prepared = prepare(spec, registry, tmp_path / "cache")
+        run = Run(steps=2, mixture=prepared.problem.mixture(np.full(2, 0.5)))
+        made = proxies.obtain(prepared, run)
+        assert not made.cached
+        prices.append(made.result.losses[0, 0])
+        keys.append(proxies.key_of(proxies.child_of(prepared, run), run))
+    assert prices[0] != prices[1]
+    assert keys[0] != keys[1]
+    assert len(list((tmp_path / "cache" / "partitions").iterdir())) == 2
+
+
+def test_what_was_bought_before_a_kill_is_not_waited_for_twice(toy_specs, registry, tmp_path: Path):
+    """The seconds of runs that this trial made itself stand in its checkpoint; `start`, done again, finds them kept."""
+    (spec,) = toy_specs(mixers="skill_it[graph_share=0.2,validation_examples=2]")
+    folder, cache = RunFolder(tmp_path / "killed"), tmp_path / "cache"
+    with pytest.raises(_Killed):
+        _run(spec, registry, folder, cache, _kill_at(20))
+    results = list((cache / "runs").glob("*/result.json"))
+    assert results
+    for path in results:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 1e6}))
+    row = _run(spec, registry, folder, cache)
+    assert row["status"] == "ok", row["reason"]
+    assert row["measured"]["mixer_seconds"] < 1e6
+    assert "reused_runs" not in row["measured"]
 
 
 @pytest.mark.parametrize("flags", [{"time_limit": math.inf}, {"mixers": "infinite"}])

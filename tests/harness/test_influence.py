@@ -221,6 +221,22 @@ def test_the_sample_is_the_same_in_every_call_and_has_examples_of_each_domain(pr
         part.influence[0, 0] = 1.0
 
 
+@pytest.mark.parametrize("examples", [0, 3, 1000])
+def test_what_a_thinned_run_leaves_out_is_in_no_sample(prepared, examples):
+    kept, _, _ = bought(prepared, DOT)
+    run = Run(steps=6, mixture=prepared.problem.mixture(prepared.problem.train_shares), subsample=0.25)
+    thinned = proxies.child_of(prepared, run)
+    how = Influence(examples=examples, target_examples=2, layers="output")
+    made = influence.measure(thinned, kept, how)
+    has = thinned.problem.examples
+    np.testing.assert_array_equal(
+        np.bincount(made.estimate.domains, minlength=4), np.minimum(has, examples) if examples else has
+    )
+    flops = pass_flops(prepared, prepared.build_model())
+    declared = Purchases(influence=1, influence_how=how)
+    assert made.flops == pytest.approx(proxies.price_of(thinned, declared, flops))
+
+
 def test_absent_targets_are_unknown_and_cost_nothing(prepared):
     validation = np.where(prepared.partition.validation == 1, 0, prepared.partition.validation)
     prepared = replace(prepared, partition=replace(prepared.partition, validation=validation))

@@ -13,6 +13,7 @@ from harness import proxies
 from harness.kept import kept_model, weights_of
 from harness.prepare import Prepared, prepare
 from harness.store import load_weights
+from mixers.aioli import Aioli
 from mixers.base import Checkpoint, MixerError, Run
 
 
@@ -94,6 +95,19 @@ def _die_at_six(save, path, state):
     if path.name == "model-6.pt":
         raise KeyboardInterrupt
     save(path, state)
+
+
+def test_what_is_ordered_for_a_step_of_a_probe_is_made_there(prepared):
+    """A probe's steps are steps of the run: at any of them losses may have been asked for, and the model."""
+    at = tuple(range(41))
+    run = Run(steps=40, mixer=Aioli(Aioli.Config(rounds=4, sweeps=1)), evaluate_at=at, keep_at=at)
+    made = proxies.obtain(prepared, run).result
+    assert made.steps == at
+    assert np.isfinite(made.losses).all()
+    assert np.unique(made.losses[:, 0]).size == len(at), "every step's own"
+    assert list(made.checkpoints) == list(at)
+    further = order(prepared, start=made.checkpoints[2], evaluate_at=(0,))
+    np.testing.assert_allclose(proxies.obtain(prepared, further).result.losses[0], made.losses[2])
 
 
 @pytest.mark.parametrize("at", [(-1,), (2, 9)])

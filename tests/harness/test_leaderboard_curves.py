@@ -52,6 +52,14 @@ def test_without_two_numbers_of_runs_there_is_nothing_to_show():
     assert curve_picture(found) is None
 
 
+def test_a_seed_that_bought_no_run_counts_as_none_and_breaks_no_table():
+    alone = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
+    for made, purchases in ((alone[2], {}), (alone[1], None)):  # a regrouper's one domain leaves nothing to search
+        made["overhead"]["purchases"] = purchases
+    (curve, _) = curves_of(group(*alone)).curves
+    assert [point.runs for point in curve.points] == [6, 12]
+
+
 def test_the_table_has_a_column_a_number_of_runs_and_one_price_where_it_is_one():
     text = "\n".join(tables(curves_of(group())))
     head = text.splitlines()[0]

@@ -67,6 +67,26 @@ def test_seeds_are_averaged_and_give_the_interval():
     assert each.rho.half == pytest.approx(4.302653 * 0.02 / np.sqrt(3), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"preset": "small"}, "preset=small"),
+        ({"task_config": {"width": 96}}, "width=96"),
+        ({"budget_rule": "total"}, "budget_rule=total"),
+        ({"recipe": {"learning_rate": 0.1}}, "learning_rate=0.1"),
+    ],
+)
+def test_only_seeds_are_averaged(other, told):
+    rows = [*family(0.2, 0.5, 0.7), row("rnb", 0.5, 0.4), row("rnb", 0.5, 0.3, seed=1), row("rnb", 0.6, 0.2, **other)]
+    rows[-1]["id"] += "-other"
+    found = {each.mixer: each for each in robustness(rows, **NAMES).standings if each.mixer.startswith("rnb")}
+    apart = next(each for name, each in found.items() if told in name)
+    assert (apart.rho.n, apart.shifted.mean) == (1, 0.2)
+    assert len(found) == 2
+    (same,) = (each for name, each in found.items() if told not in name)
+    assert (same.rho.n, same.shifted.mean) == (2, pytest.approx(0.35))
+
+
 def test_the_family_is_named_by_mixer_or_label():
     rows = [row("rnb", x, x / 2, label=f"rnb[lam={i}]") for i, x in enumerate((0.2, 0.4, 0.6))]
     rows += [row("uniform", 0.5, 0.1)]
@@ -85,9 +105,10 @@ def test_none_and_all_are_half_a_count_away_and_said():
     assert (point.x, point.y) == (pytest.approx(0.99), pytest.approx(0.01))
     (each,) = (s for s in found.standings if s.mixer == "rnb[lam=9]")
     assert each.rho.mean == pytest.approx(0.0 - float(expit(-1 + 0.5 * logit(0.99)))), "what is measured stays 0"
-    assert "half a count of 50 examples was put in its place (--count) for rnb[lam=9] (1000 steps, seed 0)." in table(
-        found
-    )
+    said = "was put half a count of 50 examples away (--count) for rnb[lam=9] (1000 steps, seed 0)."
+    assert said in table(found)
+    near = robustness([*family(0.2, 0.5, 0.7), row("rnb", 0.995, 0.4)], **NAMES, count=50)
+    assert "what was nearer to them" in table(near), "no accuracy is 0 or 1 here"
     assert "half a count" not in table(robustness(family(0.2, 0.5, 0.7), **NAMES))
 
 

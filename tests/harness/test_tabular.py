@@ -165,6 +165,7 @@ def test_a_seed_gives_the_same_row_and_another_one_other_noise(run):
         ("best_of[size=0]", "a run's size must be above 0, not 0"),
         ("grabs[what=validation]", f"{ONLY_STATIC}validation losses of the main run needs training"),
         ("grabs[what=gradients]", f"{ONLY_STATIC}a domain gradient needs training"),
+        ("grabs[what=mean gradients]", f"{ONLY_STATIC}a domain gradient needs training"),
         ("grabs[what=probe]", f"{ONLY_STATIC}a probe needs training"),
         ("grabs[what=embeddings]", f"{ONLY_STATIC}an embedding of examples needs training"),
         ("grabs[what=influence]", f"{ONLY_STATIC}influence of examples needs training"),

@@ -87,6 +87,8 @@ class Grabs(Mixer):
             lab.validation_losses()
         elif self.config.what == "gradients":
             lab.domain_gradients(4)
+        elif self.config.what == "mean gradients":
+            lab.domain_gradients(4, against="mean")
         elif self.config.what == "probe":
             lab.probe(problem.mixture(np.full(problem.m, 1 / problem.m)), 3)
         elif self.config.what == "embeddings":

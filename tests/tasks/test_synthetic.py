@@ -203,3 +203,18 @@ def test_a_corpus_with_a_domain_of_that_name_is_refused(folder: Path, tmp_path: 
     (folder / "sea").rename(folder / "synthetic")
     with pytest.raises(TaskError, match="have a domain 'synthetic' of their own"):
         source(folder, tmp_path).documents()
+
+
+def test_a_model_that_samples_blanks_ends_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text never adds up to what was asked for: the trial would wait for ever."""
+    asked: list[int] = []
+
+    def blanks(model: object, prompts: torch.Tensor, *_: object) -> np.ndarray:
+        asked.append(len(prompts))
+        assert len(asked) < 5, "it goes on and on"
+        return np.zeros((len(prompts), 96), dtype=np.int64)  # the end token
+
+    monkeypatch.setattr(synthetic, "sample", blanks)
+    texts = [document.text for document in Folder(folder).documents()]
+    with pytest.raises(TaskError, match="nothing but blanks; raise synthetic_temperature"):
+        synthetic.write(texts, 100.0, Writer(**{**SMALL, "steps": 1}))  # type: ignore[arg-type]
