@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from harness.flops import PassFlops, parameter_count
-from harness.kept import folder_of, kept_model
+from harness.kept import folder_of, is_made, kept_model
 from harness.lab import VALIDATION, subset, validation_losses
 from harness.mixing import Progress, pass_flops
 from harness.orders import ErrandDone, OrdersPending
@@ -105,7 +105,7 @@ def _leave_to_others(prepared: Prepared, children: Sequence[Prepared], runs: Seq
     """Where other workers are to make the members, leave what is missing to them; see :mod:`harness.orders`."""
     policy = prepared.orders
     keys = {key_of(child, run): (child, run) for child, run in zip(children, runs, strict=True)}
-    waiting = {key: it for key, it in keys.items() if not (folder_of(prepared, key) / "result.json").exists()}
+    waiting = {key: (of, run) for key, (of, run) in keys.items() if not is_made(folder_of(prepared, key), run)}
     if policy.errand:
         if policy.errand in waiting:
             fulfil(*waiting[policy.errand])

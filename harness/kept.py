@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from harness.store import load_weights, read_json
-from mixers.base import Checkpoint, MixerError
+from mixers.base import Checkpoint, MixerError, Run
 
 if TYPE_CHECKING:
     from harness.prepare import Prepared
@@ -27,6 +27,12 @@ def on_the_way(key: str, step: int) -> Checkpoint:
 def file_at(step: int) -> str:
     """Name of the file, in the run's folder, of a model kept on the way."""
     return f"model-{step}.pt"
+
+
+def is_made(folder: Path, run: Run) -> bool:
+    """Whether the cache has the run's result and every model that it was to keep."""
+    models = [*(["model.pt"] if run.keep else []), *map(file_at, run.keep_at)]
+    return all((folder / name).exists() for name in ("result.json", *models))
 
 
 def weights_of(prepared: Prepared, kept: Checkpoint) -> Path:

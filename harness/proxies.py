@@ -24,7 +24,7 @@ import numpy as np
 from harness import PROTOCOL
 from harness.experiment import plain
 from harness.flops import PassFlops
-from harness.kept import folder_of, on_the_way, weights_of
+from harness.kept import folder_of, is_made, on_the_way, weights_of
 from harness.ledger import Ledger
 from harness.mixing import MixedTraining, Progress, pass_flops
 from harness.orders import INLINE
@@ -84,7 +84,7 @@ def fulfil(child: Prepared, run: Run, progress: Progress = lambda step, steps: N
     """The result of the training run that an order became."""
     folder = folder_of(child, key_of(child, run))
     stored = folder / "result.json"
-    if stored.exists():
+    if is_made(folder, run):
         data = read_json(stored)
         return Made(result=_result(data, folder.name, run), seconds=data["seconds"], cached=True)
     begin = time.perf_counter()
@@ -119,7 +119,7 @@ def fulfil(child: Prepared, run: Run, progress: Progress = lambda step, steps: N
 def missing(prepared: Prepared, runs: Sequence[Run]) -> dict[str, Run]:
     """Key -> order, of the orders that no cache answers; equal ones stand once."""
     keys = {key_of(child_of(prepared, run), run): run for run in runs}
-    return {key: run for key, run in keys.items() if not (folder_of(prepared, key) / "result.json").exists()}
+    return {key: run for key, run in keys.items() if not is_made(folder_of(prepared, key), run)}
 
 
 def child_of(prepared: Prepared, run: Run) -> Prepared:

@@ -215,7 +215,7 @@ def test_ends_of_rounds_are_timed_in_a_run_shorter_than_the_pairs(toy_specs, reg
     whole = Aioli.update
     monkeypatch.setattr(Aioli, "update", lambda self, seen, lab: (rounds.append(seen.round), whole(self, seen, lab))[1])
     (spec,) = toy_specs(mixers="aioli[sweeps=1,delta=0.5,validation_examples=2]", steps="40")
-    timing = time_cell(spec, registry, tmp_path, seconds=3.0)
+    timing = time_cell(spec, registry, tmp_path, seconds=9.0)  # a busy machine manages 40 pairs in 3
     assert timing.pairs > 40
     assert rounds == list(range(19)), "every end of a round, those that probe among them"
 

@@ -121,3 +121,19 @@ def test_a_model_that_is_gone_is_a_clear_error(prepared):
     weights_of(prepared, result.checkpoints[3]).unlink()
     with pytest.raises(MixerError, match="no longer in the cache"):
         kept_model(prepared, result.checkpoints[3])
+
+
+def test_a_run_whose_models_are_gone_is_made_again(prepared):
+    mixture = prepared.problem.mixture(np.full(prepared.problem.m, 1 / prepared.problem.m))
+    run = Run(steps=4, mixture=mixture, keep=True, keep_at=(2,))
+    first = proxies.obtain(prepared, run)
+    paths = [weights_of(prepared, first.result.checkpoint), weights_of(prepared, first.result.checkpoints[2])]
+    for path in paths:
+        before = path.read_bytes()
+        path.unlink()
+        assert list(proxies.missing(prepared, [run]).values()) == [run]
+        again = proxies.obtain(prepared, run)
+        assert not again.cached
+        np.testing.assert_array_equal(again.result.losses, first.result.losses)
+        assert path.read_bytes() == before
+        assert proxies.obtain(prepared, run).cached
