@@ -127,6 +127,8 @@ class Admire(OfflineMixer):
         """What is run before the first choice, [k, m], places of their sizes, [k], and how many full runs are left."""
         c, ladder = self.config, self.config.ladder
         drawn = np.stack([mixture for mixture, _ in self._schedule(problem)])
+        if c.initial is not None and c.initial > len(drawn):
+            raise MixerError(f"admire: initial is {c.initial}, of {len(drawn)} proxies; raise proxies")
         first = drawn[: problem.m + 1 if c.initial is None else c.initial]
         further = [first[:SHARED]] * (len(ladder.prices) - 1)
         mixtures = np.concatenate((first, *further))

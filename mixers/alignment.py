@@ -8,6 +8,7 @@ from mixers import optimum, simplex
 from mixers.base import Array
 
 TOLERANCE = 1e-6  # of a distance that lies between 0 and 2
+LIKE = 1e-3  # slopes, and vectors, that differ by less are equal: the solve leaves as much
 
 
 def huber(apart: Array, delta: float) -> float:
@@ -32,3 +33,20 @@ def align(vectors: Array, target: Array, prior: Array, *, caps: Array, delta: fl
         kl=kl,
         tolerance=TOLERANCE,
     )
+
+
+def unique(mixture: Array, vectors: Array, target: Array, *, caps: Array, delta: float) -> bool:
+    """Whether no other mixture is as near as this answer of :func:`align` without ``kl``; false where that is not sure.
+
+    Only domains of the least slope can move without loss, and they can where that changes no difference up to
+    ``delta``: beyond it the distance is a sum of amounts, and what one difference gains another loses.
+    """
+    apart = mixture @ vectors - target
+    slope = vectors @ np.clip(apart / delta, -1.0, 1.0)
+    room = mixture < caps - LIKE
+    least = float(slope[room].min()) if room.any() else np.inf
+    loose = slope <= least + LIKE
+    loose &= room | (slope >= least - LIKE)
+    near = vectors[np.ix_(loose, np.abs(apart) < delta)]
+    held = np.column_stack((near, np.ones(len(near))))
+    return len(near) == 0 or int(np.linalg.matrix_rank(held, tol=LIKE)) == len(near)

@@ -15,7 +15,7 @@ from mixers.offline import SIMULATION, Evidence, OfflineConfig, OfflineMixer
 from mixers.surrogates import Surrogate, TreeSettings
 
 PROPOSALS, PICKS = 1000, 3  # seeds of what is drawn, the first plus the number of runs before it
-APART = 0.01  # total variation from every run at which a candidate counts as untried
+APART = 0.01  # total variation from every run, and from each other, at which candidates count as untried
 
 
 class Climb(OfflineMixer):
@@ -38,7 +38,9 @@ class Climb(OfflineMixer):
     - Few runs: a leaf needs no more than a fifth of them, or depth 4 and 5 a leaf would leave 9 runs without a split.
       Trees that do not split rank all alike; a round then is drawn at random, and the answer is the swarm's mean.
     - Candidates come from RegMix's sampler, in every round anew. One counts as untried where it is more than 0.01 from
-      all runs, in total variation. Early stopping looks at every fifth run, then trees grow on all.
+      all runs, in total variation, and the top N are as far from each other: where the best is in a corner, the best
+      draws are all but one and the same, and so would the round be. Early stopping looks at every fifth run, then trees
+      grow on all.
     - final: ``predicted`` is the paper's. The reproduction found that the arg-max, which nobody ran, lost to the best
       measured mixtures. ``measured`` is the best run; ``guarded`` the best run too, unless the predicted loss is below
       what it measured by more than ``margin`` times the predictor's mean error on left-out runs. Trees shrink towards
@@ -149,7 +151,9 @@ class Climb(OfflineMixer):
         c, home = self.config, runs.home
         pool = swarm.untried(self.pool(home, c.candidates, PROPOSALS + len(tried)), tried, APART)
         surrogate = self.fit(runs.inputs, runs.losses)
-        top = pool[optimum.lowest(surrogate, runs.shares, pool, c.exploration * count)]
+        ranked = pool[optimum.lowest(surrogate, runs.shares, pool, len(pool))]
+        top = swarm.spaced(ranked, c.exploration * count, APART)
+        top = top if len(top) >= count else ranked[: c.exploration * count]
         rng = np.random.default_rng([home.seed, PICKS, len(tried)])
         picked = rng.choice(len(top), count, replace=len(top) < count)
         return np.asarray(top[np.sort(picked)])

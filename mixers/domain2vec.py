@@ -51,8 +51,8 @@ class Domain2Vec(Mixer):
     - delta is not in the notes. At 1 the Huber distance of distributions is half the squared one, so a gain over that,
       which the paper reports, means a much smaller one. Divided by delta, it is nearly the sum of absolute differences
       where they exceed delta, in [0, 2], so that kl means about the same whatever delta is.
-    - Where vectors are collinear the answer is not unique (``unique`` in the report). The solve starts at the training
-      shares, and for kl = 0 stays near them; kl > 0 decides.
+    - Where vectors are collinear, or far from the target, the answer may not be unique (``unique`` in the report). The
+      solve starts at the training shares, and for kl = 0 stays near them; kl > 0 decides.
     - The target's vector is the mean of the targets' vectors by target shares. Targets without validation examples
       count for nothing; with none left the mixture is the training shares. A domain without vectors keeps its share.
     - Validation examples are embedded, never clustered.
@@ -164,7 +164,7 @@ class Domain2Vec(Mixer):
             self._report |= {
                 "distance": alignment.huber(after @ known - target, c.delta),
                 "distance_of_training_shares": alignment.huber(before @ known - target, c.delta),
-                "unique": c.kl > 0.0 or int(np.linalg.matrix_rank(known, tol=1e-6)) == len(known),
+                "unique": c.kl > 0.0 or alignment.unique(after, known, target, caps=caps[there] / mass, delta=c.delta),
             }
         self._report |= {
             "domains_without_vectors": [name for name, ok in zip(home.domains, there, strict=True) if not ok],

@@ -207,7 +207,8 @@ class OfflineMixer(Mixer):
 
     def _cautions(self, home: Problem, x: Array, best: Array) -> dict[str, Any]:
         """How far the recommendation, [m], lies from the runs' mixtures, x [k, m], and what is odd about it."""
-        apart = 0.5 * np.abs(x[:, None] - x[None]).sum(axis=2) + 2.0 * np.eye(len(x))
+        # One run at a time: with many domains k^2 m numbers would not fit into memory.
+        apart = np.stack([0.5 * np.abs(x - one).sum(axis=1) for one in x]) + 2.0 * np.eye(len(x))
         nearest, usual = float(0.5 * np.abs(x - best).sum(axis=1).min()), float(apart.min(axis=1).max())
         top = int(best.argmax())
         beyond = {home.domains[i]: float(x[:, i].max()) for i in np.flatnonzero(best > x.max(axis=0) + 1e-9)}

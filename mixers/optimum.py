@@ -12,6 +12,7 @@ from mixers.surrogates import Surrogate
 
 ROWS = 20_000  # mixtures that are predicted at once
 TINY = 1e-300
+HUGE, APART = 690.0, 600.0  # logarithms: of about 1 / TINY, and of what is not far from it
 
 
 def best_of(surrogate: Surrogate, shares: Array, mixtures: Array, top: int) -> Array:
@@ -90,8 +91,9 @@ def solve(
             return p
         while True:
             logits = (_log(p) + length * (kl * log_prior - slope)) / (1.0 + length * kl)
-            powers = np.maximum(np.exp(logits - logits[there].max()), TINY)
-            moved = simplex.capped(np.where(there, powers, 0.0), caps)
+            powers = np.maximum(np.exp(np.minimum(logits - _level(logits, there, caps), HUGE)), TINY)
+            with np.errstate(over="ignore"):  # of what is brought below its cap
+                moved = simplex.capped(np.where(there, powers, 0.0), caps)
             after, change = gradient(moved), moved - p
             if (after - slope) @ change <= 0.5 * (change @ (_log(moved) - _log(p))) / length:
                 break
@@ -103,6 +105,17 @@ def solve(
 def _log(weights: Array) -> Array:
     """[m] finite logarithms."""
     return np.asarray(np.log(np.maximum(weights, TINY)))
+
+
+def _level(logits: Array, there: BoolArray, caps: Array) -> float:
+    """The logarithm that a product of powers is divided by: of its largest, unless those at their caps tower so high
+    that the others, which share what is left, would all be ``TINY``; then of the largest that need not be at its cap.
+    """
+    order = np.argsort(np.where(there, -logits, np.inf), kind="stable")
+    room = np.where(there, np.minimum(caps, 1.0), 0.0)[order]
+    marginal = min(int(np.searchsorted(np.cumsum(room), 1.0)), int(there.sum()) - 1)
+    top, level = float(logits[order[0]]), float(logits[order[marginal]])
+    return top if top - level < APART else level
 
 
 def _cheapest(price: Array, there: BoolArray, caps: Array) -> Array:

@@ -159,11 +159,15 @@ class SftDmo(Mixer):
         if problem.m == 1:
             self._report: dict[str, Any] = {"runs": 0}
             return problem.mixture([1.0])
-        if not set(problem.targets) & set(problem.domains):
+        equal, shares = self.config.shares == "equal", problem.target_on_domains()
+        if not (set(problem.targets) & set(problem.domains) if equal else shares.any()):
             raise MixerError(
                 "sft_dmo: no training domain is a target, and its law is of a domain's own data; use regmix"
             )
-        losses = np.stack([made.final for made in lab.train(self._orders(problem))])
+        runs = self._orders(problem)
+        if len(runs) < LEAST_RUNS:
+            raise MixerError(f"sft_dmo: levels make {len(runs)} runs, {LEAST_RUNS} are needed; add levels")
+        losses = np.stack([made.final for made in lab.train(runs)])
         with threadpool_limits(1, user_api="blas"):
             return self._learn(problem, losses)
 

@@ -67,6 +67,17 @@ def untried(mixtures: Array, tried: Array, apart: float) -> Array:
     return mixtures[new] if new.any() else mixtures
 
 
+def spaced(mixtures: Array, count: int, apart: float) -> Array:
+    """The first mixtures, of [k, m], more than ``apart`` in total variation from each other; ``count`` at most."""
+    kept = mixtures[:1]
+    for mixture in mixtures[1:]:
+        if len(kept) >= count:
+            break
+        if 0.5 * float(np.abs(kept - mixture).sum(axis=1).min()) > apart:
+            kept = np.concatenate((kept, mixture[None]))
+    return kept
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swarm:
     """How mixtures are drawn.

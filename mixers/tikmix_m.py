@@ -45,7 +45,8 @@ class TiKMiXM(TiKMiXD):
     - Where many domains leave hardly a draw inside the interval, and in the search always, draws are moved towards the
       centre until they are inside: trees know nothing beyond. Domains without a gradient keep their prior's share.
     - Trees as RegMix's (:func:`mixers.surrogates.fit_trees`); the paper does not give their settings.
-    - The cost is -D's: the parts of ``examples`` are together as many as its examples.
+    - The cost is -D's: the parts of ``examples`` are together as many as its examples, or fewer by what a division by
+      their number leaves over.
 
     Scale: as -D, up to the rounding of trees. Deterministic given the problem's seed.
     """
@@ -55,7 +56,7 @@ class TiKMiXM(TiKMiXD):
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config(TiKMiXD.Config):
-        """parts: of a measurement, which share its ``examples``. mixtures: whose influence is sampled (paper: 256).
+        """parts: of a measurement, which share its ``examples`` evenly. mixtures: sampled (paper: 256).
 
         narrow, wide: the interval's ends, as multiples of -D's weights (paper: 0.5, 2). iterations, draws, top_k: of
         the search. first_strength, last_strength: of its Dirichlet, spaced evenly by their logarithm. The others:

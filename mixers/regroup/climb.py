@@ -147,7 +147,8 @@ class Climb(Regrouper):
         sizes = np.bincount(clusters)
         quality = None
         if c.scorer != "none":
-            values = scores if scores is not None else np.einsum("nd,nd->n", points, centroids[clusters])
+            directions = centroids if scores is not None else clustering.unit(centroids)
+            values = scores if scores is not None else np.einsum("nd,nd->n", points, directions[clusters])
             quality = np.bincount(clusters, weights=values) / sizes
         stays = np.ones(len(sizes), dtype=bool) if quality is None else self._good(quality)
         merged = merge(centroids[stays], sizes[stays], c.groups, linkage=c.linkage, capacity=c.capacity, lab=lab)

@@ -120,11 +120,17 @@ def nearest_of_many(points: Vectors, centroids: Vectors, lab: Bill) -> IntArray:
 
 
 def nearest(points: Vectors, centroids: Vectors, lab: Bill, rows: int = ROWS) -> IntArray:
-    """[n] index of each point's nearest centroid in Euclidean distance; the first on a tie. rows: at a time."""
+    """[n] index of each point's nearest centroid in Euclidean distance; the first on a tie. rows: at a time.
+
+    On one thread: products on several round otherwise, which decides between centroids that are nearly as near.
+    """
+    from threadpoolctl import threadpool_limits
+
     offset = (centroids**2).sum(axis=1)
     labels = np.empty(len(points), dtype=np.int64)
-    for i in range(0, len(points), rows):
-        labels[i : i + rows] = np.argmin(offset - 2.0 * points[i : i + rows] @ centroids.T, axis=1)
+    with threadpool_limits(limits=1, user_api="blas"):
+        for i in range(0, len(points), rows):
+            labels[i : i + rows] = np.argmin(offset - 2.0 * points[i : i + rows] @ centroids.T, axis=1)
     lab.charge(2.0 * len(points) * centroids.size, "k-means: assignment")
     return labels
 

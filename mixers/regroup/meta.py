@@ -40,11 +40,14 @@ class MetaDomains:
         return vectors
 
     def likeliest(self, points: Vectors, lab: Bill) -> IntArray:
-        """[n] the meta-domain of greatest probability of each point, the first on a tie."""
+        """[n] the meta-domain of greatest probability of each point, the first on a tie; on one thread, as clusters."""
+        from threadpoolctl import threadpool_limits
+
         labels = np.empty(len(points), dtype=np.int64)
-        for i in range(0, len(points), clustering.ROWS):
-            part = points[i : i + clustering.ROWS] @ self.weights.T + self.bias
-            labels[i : i + clustering.ROWS] = part.argmax(axis=1)
+        with threadpool_limits(limits=1, user_api="blas"):
+            for i in range(0, len(points), clustering.ROWS):
+                part = points[i : i + clustering.ROWS] @ self.weights.T + self.bias
+                labels[i : i + clustering.ROWS] = part.argmax(axis=1)
         lab.charge(2.0 * len(points) * self.weights.size, "meta-domains: classification")
         return labels
 

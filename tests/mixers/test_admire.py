@@ -304,3 +304,8 @@ def test_without_botorch_nothing_is_bought(monkeypatch):
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^admire: {rule}$"):
         Admire.Config(**fields)
+
+
+def test_more_initial_mixtures_than_proxies_are_refused():
+    with pytest.raises(MixerError, match=r"^admire: initial is 20, of 6 proxies; raise proxies$"):
+        Admire(Admire.Config(initial=20, proxies=6)).purchases(world())

@@ -225,3 +225,21 @@ def test_without_lightgbm_nothing_is_bought(monkeypatch):
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^climb: {rule}$"):
         Climb.Config(**fields)
+
+
+def test_a_round_does_not_repeat_itself_where_the_best_is_in_a_corner():
+    problem = make_problem(
+        train=(0.4, 0.3, 0.3), target=(1.0,), targets=("t",), domains="abc", examples=(400, 300, 200)
+    )
+
+    class Lab(LawLab):
+        def losses(self, mixtures):
+            return 3.0 - 2.0 * mixtures[:, [0]]
+
+    lab = Lab(problem)
+    _, mixer = start(problem, lab, proxies=28)
+    x = np.stack([run.mixture.weights for run in lab.orders])
+    for k in (slice(16, 24), slice(24, 28)):
+        apart = 0.5 * np.abs(x[k, None] - x[None, k]).sum(axis=2) + np.eye(len(x[k]))
+        assert apart.min() > APART
+    assert mixer.ends(28).tolist() == [16, 24, 28]

@@ -264,3 +264,14 @@ def test_where_targets_are_the_domains_it_finds_the_target_shares():
     problem = problem_of(n=5, target=target, targets=[f"d{i}" for i in range(5)])
     weights, _ = played(VectorLab(np.eye(5)), problem)
     assert simplex.total_variation(weights, target) < 0.05
+
+
+def test_an_answer_far_from_the_target_need_not_be_unique():
+    vectors, target = np.eye(3)[:2], np.eye(3)[2]
+    for mixture in ([0.5, 0.5], [0.2, 0.8]):
+        assert alignment.huber(mixture @ vectors - target, 0.01) == pytest.approx(1.985)
+        assert not alignment.unique(np.array(mixture), vectors, target, caps=np.ones(2), delta=0.01)
+    near = np.array([0.7, 0.3, 0.0])
+    assert alignment.unique(np.array([0.7, 0.3]), vectors, near, caps=np.ones(2), delta=0.01)
+    corner = np.array([1.0, 0.0])
+    assert alignment.unique(corner, vectors, np.array([0.9, 0.0, 0.1]), caps=np.ones(2), delta=0.01)

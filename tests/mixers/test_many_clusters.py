@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 from mixer_fakes import FakeRegroupLab, make_grouping, planted
+from threadpoolctl import threadpool_limits
 
 from mixers.base import MixerError
-from mixers.regroup import clustering
+from mixers.regroup import clustering, meta
 from mixers.regroup.climb import Climb
 from mixers.regroup.domain2vec import Domain2Vec
 
@@ -263,3 +264,30 @@ def test_a_meta_domain_that_nothing_is_likeliest_in_is_left_out():
 def test_domain2vec_refuses_a_senseless_setting(config, said):
     with pytest.raises(MixerError, match=f"domain2vec: .*{said}"):
         Domain2Vec.Config(**config)
+
+
+def test_labels_do_not_hang_on_the_number_of_threads():
+    """Of centroids that are all but equal, rounding decides."""
+    rng = np.random.default_rng(0)
+    points = clustering.unit(rng.normal(size=(3000, 128)))
+    centroids = np.repeat(clustering.unit(rng.normal(size=(30, 128))), 10, axis=0)
+    centroids *= 1 + rng.integers(-2, 3, size=centroids.shape).astype(np.float32) * np.float32(6e-8)
+    classifier = meta.MetaDomains(weights=centroids, bias=np.zeros(300, dtype=np.float32))
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            lab = clustering.Unbilled()
+            found.append((clustering.nearest(points, centroids, lab), classifier.likeliest(points, lab)))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_compactness_is_a_cosine_whatever_the_length_of_centroids():
+    points = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0)
+    points[::2] += 0.5  # each cluster has two directions
+    grouping = make_grouping(np.zeros(40, int), np.zeros(2, int))
+    lab = FakeRegroupLab(points, points[:2])
+    config = Climb.Config(k_init=2, groups=1, engine="sklearn", spherical=False, scorer="compactness", keep=1.0)
+    made = Climb(config).regroup(grouping, lab)
+    unit = clustering.unit(points)[:20]
+    mean = unit.mean(axis=0)
+    assert made.report["quality_kept"] == pytest.approx(float((unit @ mean).mean() / np.linalg.norm(mean)), abs=1e-3)

@@ -135,3 +135,8 @@ def test_a_search_towards_other_mixtures_finds_an_inner_minimum():
     inside = np.array([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])
     kept = optimum.refine(lambda p: p[:, 0], np.array([0.6, 0.2, 0.2]), inside)
     assert 0.5 <= kept[0] < 0.51, "never beyond the directions"
+
+
+def test_a_cap_on_the_best_by_far_leaves_the_choice_between_the_others():
+    found = optimum.solve(lambda p: np.array([0.0, 1.0, 1.001]), np.full(3, 1 / 3), caps=np.array([0.4, 0.9, 0.9]))
+    np.testing.assert_allclose(found, [0.4, 0.6, 0.0], atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,16 @@ def test_the_sampler_s_caps_alone_keep_lines_from_it():
     weights = lines.learn(problem, x, y).weights
     assert weights[problem.domains.index("enron_emails")] <= 15 * 0.14 / sum(PILE.values()) + 1e-9
     assert "degenerate" not in lines.report()
+
+
+def test_remarks_on_many_domains_need_little_memory():
+    x = np.random.default_rng(0).dirichlet(np.ones(120), 363)
+    problem = make_problem(train=np.full(120, 1 / 120), target=np.full(120, 1 / 120))
+    tracemalloc.start()
+    found = RegMix()._cautions(problem, x, x[0])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e7
+    apart = 0.5 * np.abs(x[:40, None] - x[None, :40]).sum(axis=2) + 2.0 * np.eye(40)
+    assert RegMix()._cautions(problem, x[:40], x[0])["farthest_neighbours"] == apart.min(axis=1).max()
+    assert found["nearest_run"] == 0.0

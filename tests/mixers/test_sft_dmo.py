@@ -302,3 +302,19 @@ def test_one_domain_buys_nothing_and_two_are_enough():
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^sft_dmo: {rule}$"):
         SftDmo.Config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "levels", "message"),
+    [
+        ({"target": (0.5, 0.5)}, (0.5, 2.0), "sft_dmo: levels make 5 runs, 6 are needed; add levels"),
+        ({"target": (0.0, 1.0), "targets": ("d0", "x")}, (0.5, 2.0, 3.0), "sft_dmo: no training domain is a target"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_anything_is_bought(fields, levels, message):
+    class Unasked:
+        def train(self, runs):
+            raise AssertionError("bought")
+
+    with pytest.raises(MixerError, match=message):
+        SftDmo(SftDmo.Config(levels=levels)).start(make_problem(train=(0.5, 0.5), **fields), Unasked())

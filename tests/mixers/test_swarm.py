@@ -137,3 +137,9 @@ def test_what_was_not_tried_yet_by_hand():
     np.testing.assert_array_equal(swarm.untried(mixtures, np.array([[0.5, 0.5]]), 0.01), mixtures[1:])
     np.testing.assert_array_equal(swarm.untried(mixtures, np.array([[0.5, 0.5]]), 0.06), mixtures[2:])
     np.testing.assert_array_equal(swarm.untried(mixtures, mixtures, 0.01), mixtures)
+
+
+def test_spaced_mixtures_are_the_first_that_are_apart():
+    mixtures = np.array([[0.5, 0.5], [0.505, 0.495], [0.6, 0.4], [0.52, 0.48], [0.0, 1.0]])
+    np.testing.assert_array_equal(swarm.spaced(mixtures, 3, 0.01), mixtures[[0, 2, 3]])
+    np.testing.assert_array_equal(swarm.spaced(mixtures, 9, 0.01), mixtures[[0, 2, 3, 4]])
