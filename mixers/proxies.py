@@ -137,7 +137,10 @@ def objective(problem: Problem, target: str | None, losses: Array) -> Array:
     weights = np.where(np.isfinite(losses).any(axis=0), shares, 0.0)
     if weights.sum() <= 0.0:
         which = "any target" if target is None else f"target {target!r}"
-        raise MixerError(f"no proxy run has a finite validation loss of {which}; give it validation examples")
+        raise MixerError(
+            f"no proxy run has a finite validation loss of {which}; give it validation examples, or a lower learning "
+            "rate if the runs diverged"
+        )
     return np.asarray(weights / weights.sum())
 
 
