@@ -11,12 +11,13 @@ from torch import nn
 
 from harness.flops import PassFlops, parameter_count
 from harness.kept import folder_of, is_made, kept_model
-from harness.lab import VALIDATION, subset, validation_losses
+from harness.lab import VALIDATION
 from harness.mixing import Progress, pass_flops
 from harness.orders import ErrandDone, OrdersPending
 from harness.prepare import Prepared
 from harness.proxies import Made, child_of, fulfil, key_of
 from harness.results import Outcome, judged, mixture_of
+from harness.validation import subset, validation_losses
 from mixers.base import Array, IntArray, MixerError, Run
 from mixers.ensembler import Ensembler
 from tasks.base import TaskError, TrainableTask

@@ -16,11 +16,11 @@ from harness.flops import PassFlops
 from harness.gradients.examples import example_gradients, layers_of, width
 from harness.gradients.influence import influences, product_flops, readings
 from harness.kept import kept_model, size_of
-from harness.lab import subset
 from harness.mixing import pass_flops
 from harness.prepare import Prepared
 from harness.process import reseed
 from harness.seeds import derive_seed
+from harness.validation import subset
 from mixers.base import Array, Checkpoint, Influence, InfluenceEstimate, IntArray, MixerError, Purchases
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.flops import PassFlops
 from harness.gradients.estimate import adam_scales, estimate
@@ -19,7 +18,8 @@ from harness.process import reseed
 from harness.sampler import DomainStreams
 from harness.seeds import derive_seed
 from harness.trainer import Trainer
-from harness.vectors import embedded, first_of_each
+from harness.validation import subset, validation_losses
+from harness.vectors import embedded
 from mixers.base import (
     Against,
     Checkpoint,
@@ -223,25 +223,3 @@ class PaidLab:
         """Go on from :meth:`state`."""
         for split, stream in self._streams.items():
             stream.load_state(state[split])
-
-
-def subset(prepared: Prepared, examples: int) -> IntArray:
-    """Indices of the validation examples that losses are taken on: the same ones in every call and trial."""
-    groups = prepared.partition.validation
-    if not examples:
-        return np.arange(len(groups), dtype=np.int64)
-    return first_of_each(groups, len(prepared.problem.targets), examples, derive_seed(0, "validation subset"))
-
-
-def validation_losses(prepared: Prepared, model: nn.Module, chosen: IntArray) -> npt.NDArray[np.float64]:
-    """[n] mean loss of a model per target on these validation examples, NaN where a target has none."""
-    whole = len(chosen) == len(prepared.partition.validation)
-    corpus = prepared.corpus if whole else prepared.task.take(prepared.corpus, "validation", chosen)
-    with torch.no_grad():
-        scores = prepared.task.evaluate(model, corpus, "validation", device=prepared.device, dtype=prepared.dtype)
-    losses, counts = scores.sums["loss"]
-    n = len(prepared.problem.targets)
-    groups = prepared.partition.validation[chosen]
-    top = np.bincount(groups, weights=losses, minlength=n)
-    bottom = np.bincount(groups, weights=counts, minlength=n)
-    return np.divide(top, bottom, out=np.full(n, np.nan), where=bottom > 0)

@@ -16,10 +16,11 @@ from torch import nn
 
 from harness.flops import PassFlops, count_pass, sync
 from harness.kept import file_at
-from harness.lab import PaidLab, subset, validation_losses
+from harness.lab import PaidLab
 from harness.prepare import Prepared, read_only
 from harness.store import load_checkpoint, save_checkpoint
 from harness.trainer import Trainer
+from harness.validation import subset, validation_losses
 from mixers.base import Mixture, Needs, Observation, Problem, StepLosses
 
 Progress = Callable[[int, int], None]

@@ -15,10 +15,11 @@ from harness.gradients import GradientTrackingError
 from harness.gradients import influence as scores
 from harness.gradients.examples import example_gradients, layers_of, width
 from harness.kept import kept_model
-from harness.lab import PaidLab, subset
+from harness.lab import PaidLab
 from harness.ledger import Ledger
 from harness.mixing import pass_flops
 from harness.prepare import Prepared, prepare
+from harness.validation import subset
 from mixers.base import Influence, MixerError, Purchases, Run
 
 DOT, DATAINF = Influence(method="grad_dot"), Influence()
