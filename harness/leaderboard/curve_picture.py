@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from harness.leaderboard import notes, tables
+from harness.leaderboard import notes, tables, wording
 from harness.leaderboard.curves import Curve, curves_of
 from harness.leaderboard.figures import COLOURS, GRID, INK, MARKERS, MUTED
 from harness.leaderboard.groups import Group
@@ -23,6 +23,7 @@ def curve_picture(group: Group) -> Picture | None:
     if found is None:
         return None
     several = len({curve.partition for curve in found.curves}) > 1
+    names = wording.short_names([curve.name for curve in found.curves])
     points = [point.score.mean for curve in found.curves for point in curve.points]
     data = {
         "title": f"{tables.title(group)}: {found.metric} against what was bought",
@@ -30,14 +31,14 @@ def curve_picture(group: Group) -> Picture | None:
         "y_label": f"{found.metric}{f', {found.unit}' if found.unit else ''} on test, target shares "
         f"({'higher' if found.higher_is_better else 'lower'} is better)",
         "log": found.metric == "regret" and min(points) > 0.0,
-        "curves": [{"name": _name(curve, several), "points": _points(curve)} for curve in found.curves],
+        "curves": [{"name": _name(names, curve, several), "points": _points(curve)} for curve in found.curves],
         "baselines": [list(each) for each in found.baselines],
     }
     return Picture(data=data, draw=draw_curves)
 
 
-def _name(curve: Curve, several: bool) -> str:
-    return f"{curve.name}, {curve.partition}" if several else curve.name
+def _name(names: dict[str, str], curve: Curve, several: bool) -> str:
+    return f"{names[curve.name]}, {curve.partition}" if several else names[curve.name]
 
 
 def _points(curve: Curve) -> list[dict[str, Any]]:
