@@ -62,8 +62,8 @@ class TextConfig:
             raise TaskError(f"portion={self.portion} must be in (0, 1]")
         if not 0 <= self.synthetic < math.inf:
             raise TaskError(f"synthetic={self.synthetic} must be finite and at least 0")
-        if not 0 < self.synthetic_temperature < math.inf:
-            raise TaskError(f"synthetic_temperature={self.synthetic_temperature} must be finite and above 0")
+        if not 0.001 <= self.synthetic_temperature < math.inf:
+            raise TaskError(f"synthetic_temperature={self.synthetic_temperature} must be finite and at least 0.001")
 
 
 PRESETS: tuple[Preset, ...] = (

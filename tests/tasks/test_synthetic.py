@@ -186,7 +186,8 @@ def test_without_it_a_trial_and_its_data_are_what_they_were(folder: Path, make_t
     [
         ({"synthetic": -0.1}, "synthetic=-0.1 must be finite and at least 0"),
         ({"synthetic": 0.1, "synthetic_steps": 0}, "synthetic_steps=0 must be at least 1"),
-        ({"synthetic_temperature": 0.0}, "synthetic_temperature=0.0 must be finite and above 0"),
+        ({"synthetic_temperature": 0.0}, "synthetic_temperature=0.0 must be finite and at least 0.001"),
+        ({"synthetic_temperature": 1e-40}, "synthetic_temperature=1e-40 must be finite and at least 0.001"),
         ({"synthetic": 0.1, "target": {"synthetic": 1.0}}, "target names 'synthetic', which has no text for testing"),
     ],
 )
