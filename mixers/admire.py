@@ -38,16 +38,12 @@ class Admire(OfflineMixer):
       The multi-fidelity script takes the arg-max of the *acquisition*, which is what one should run next.
     - The simplex: weights sum to one, so a coordinate is superfluous. Leaving one out would treat that domain apart.
       Roots of shares lie on a sphere, where no domain is apart, and differences between small shares count more;
-      ``inputs=share`` are the scripts' raw weights, whose distances within the simplex are as well defined. Fitted on
-      54 of RegMix's runs, roots rank 256 others with Spearman 0.98 on Pile-CC, raw shares with 0.93.
+      ``inputs=share`` are the scripts' raw weights, whose distances within the simplex are as well defined.
     - model: ``sum`` is one process of the weighted loss, as in the scripts, which have one score; improvement and
       entropy are of one number. ``each`` is a process a target, whose weighted sum is normal, too; for one size alone,
-      as BoTorch's entropy takes one output. It is not the paper's, and ranks RegMix's mean loss better (below).
+      as BoTorch's entropy takes one output. It is not the paper's.
     - Kernel: Matern 5/2 with a length scale a domain (``ard``), under BoTorch's prior for many dimensions; with several
-      sizes BoTorch's multi-fidelity model, as in the scripts (library defaults, on losses standardised here). On 27 and
-      54 of RegMix's runs the mean of 13 losses, which hangs on all domains, is ranked with 0.61 and 0.80 by ``sum``,
-      with 0.75 and 0.89 by ``sum`` and a single scale, with 0.94 and 0.97 by ``each``. Rank is not regret: on RegMix's
-      table, one seed, 54 runs, that was 0.023, 0.036 and 0.029, and on Pile-CC alone 0.059 and 0.084 with one scale.
+      sizes BoTorch's multi-fidelity model, as in the scripts (library defaults, on losses standardised here).
     - initial: m + 1 mixtures of the swarm (scripts: 1), at the smallest size; three of them at each other size.
     - Budget: as many runs as other offline mixers make, 3 (m + 1). With several sizes that is the price, in runs at the
       last size, of all together, and ``runs`` limits their number. What a run of a size costs is read off the bill of

@@ -44,9 +44,7 @@ class Climb(OfflineMixer):
     - final: ``predicted`` is the paper's. The reproduction found that the arg-max, which nobody ran, lost to the best
       measured mixtures. ``measured`` is the best run; ``guarded`` the best run too, unless the predicted loss is below
       what it measured by more than ``margin`` times the predictor's mean error on left-out runs. Trees shrink towards
-      the mean, so that seldom happens: the report says by how much. On RegMix's table with 54 runs, two seeds each, the
-      arg-max had a regret of 0.134 and 0.137 on the mean loss, the best run of 0.125 and 0.051; on Pile-CC it was 0.129
-      and 0.078 against 0.115 and 0.092.
+      the mean, so that seldom happens: the report says by how much.
     - Among equal predictions the mean counts, which lies in the same leaves: trees give one value to many mixtures.
     - One model a target, weighted by target shares; the paper fits one score, the mean accuracy on three benchmarks.
     - max_epochs holds for the answer and from the second round on, as what is proposed there is meant to be the answer.

@@ -59,8 +59,7 @@ class Domain2Vec(Mixer):
 
     Limits. In the authors' own table it is cheaper than RegMix and DoReMi, not better. Matching the target's
     distribution ignores how hard a domain is and what it gives to others; where the targets are the training domains,
-    it finds the target shares (measured on the seven text domains as targets alike: 0.12 to 0.17 each; with ``source``
-    as the target and not among the domains: 0.85 of ``tests``, 0.11 of ``headers``).
+    it finds about the target shares, as the published tables of text, reasoning and pictures show.
 
     Scale: the lengths of embeddings change nothing. Its own arithmetic is on the bill as seconds, not as FLOPs. Draws
     follow ``Problem.seed`` and the data's order; the order and names of domains change nothing.
