@@ -25,7 +25,8 @@ from torch import Tensor
 from harness.caches import cache_root
 from harness.gradients.sketch import SketchedSums
 from harness.ledger import Ledger
-from harness.partitions import PaidRegroupLab, target_shares
+from harness.partitions import PaidRegroupLab
+from harness.prepared import target_shares
 from harness.sampler import DomainSampler
 from harness.trainer import Trainer
 from mixers.base import Array, DomainGradients, IntArray, Mixture

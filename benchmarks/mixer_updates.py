@@ -24,9 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.throughput import prepared_trial
 from harness.conformance.scripted import Run, World
-from harness.mixing import pass_flops
-from harness.prepare import Prepared
-from harness.proxies import price_of
+from harness.prepared import Prepared, pass_flops
+from harness.proxies.prices import price_of
 from harness.registry import Registry
 from mixers.base import Mixer, MixerError, Purchases
 

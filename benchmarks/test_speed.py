@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.mixer_updates import drivers, update_once, world_of
 from benchmarks.throughput import bare_step, harness_step, prepared_trial
 from harness.conformance.scripted import Run
-from harness.prepare import Prepared
+from harness.prepared import Prepared
 from harness.registry import Registry
 from harness.sampler import DomainSampler
 from harness.trainer import Trainer

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from harness.caches import cache_root
 from harness.experiment import read_experiment, trials
-from harness.prepare import Prepared, prepare
+from harness.prepare import prepare
+from harness.prepared import Prepared
 from harness.registry import Registry
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.flops import PassFlops
-from harness.mixing import pass_flops
-from harness.prepare import Prepared, problem_of
-from harness.proxies import price_of
+from harness.prepared import Prepared, pass_flops, problem_of
+from harness.proxies.prices import price_of
 from mixers.base import DomainGradients, MixerError, StepLosses
 
 RULES = ("main", "total")

@@ -12,10 +12,11 @@ from torch import nn
 from harness.flops import PassFlops, parameter_count
 from harness.kept import folder_of, is_made, kept_model
 from harness.lab import VALIDATION
-from harness.mixing import Progress, pass_flops
-from harness.orders import ErrandDone, OrdersPending
-from harness.prepare import Prepared
-from harness.proxies import Made, child_of, fulfil, key_of
+from harness.making import fulfil
+from harness.mixing import Progress
+from harness.orders import ErrandDone, Made, OrdersPending
+from harness.prepared import Prepared, pass_flops
+from harness.proxies.children import child_of, key_of
 from harness.results import Outcome, judged, mixture_of
 from harness.validation import subset, validation_losses
 from mixers.base import Array, IntArray, MixerError, Run
@@ -46,7 +47,7 @@ def output_mixed(prepared: Prepared, ensembler: Ensembler, progress: Progress) -
     children = [replace(child_of(prepared, run), seed=prepared.seed) for run in runs]
     _leave_to_others(prepared, children, runs)
     made = _trained(prepared, children, runs, progress)
-    models = [kept_model(prepared, each.result.checkpoint).to(prepared.device) for each in made]  # type: ignore[arg-type]
+    models = [_model(prepared, each) for each in made]
     flops = pass_flops(prepared, models[0])
     prepared.ledger.charge("training", flops=flops.training * sum(run.steps for run in runs))
     weights, fitted = _chosen(prepared, ensembler, models, candidates, flops)
@@ -106,7 +107,7 @@ def _leave_to_others(prepared: Prepared, children: Sequence[Prepared], runs: Seq
     """Where other workers are to make the members, leave what is missing to them; see :mod:`harness.orders`."""
     policy = prepared.orders
     keys = {key_of(child, run): (child, run) for child, run in zip(children, runs, strict=True)}
-    waiting = {key: (of, run) for key, (of, run) in keys.items() if not is_made(folder_of(prepared, key), run)}
+    waiting = {key: (of, run) for key, (of, run) in keys.items() if not is_made(folder_of(prepared.cache, key), run)}
     if policy.errand:
         if policy.errand in waiting:
             fulfil(*waiting[policy.errand])
@@ -125,6 +126,12 @@ def _trained(prepared: Prepared, children: Sequence[Prepared], runs: Sequence[Ru
         done += run.steps
         made.append(each)
     return made
+
+
+def _model(prepared: Prepared, made: Made) -> nn.Module:
+    """A member's model, on the device."""
+    assert made.result.checkpoint is not None
+    return kept_model(prepared.main_task, prepared.cache, made.result.checkpoint).to(prepared.device)
 
 
 def _combined(prepared: Prepared, ensembler: Ensembler, models: Sequence[nn.Module], weights: Array) -> nn.Module:

@@ -16,8 +16,7 @@ from harness.flops import PassFlops
 from harness.gradients.examples import example_gradients, layers_of, width
 from harness.gradients.influence import influences, product_flops, readings
 from harness.kept import kept_model, size_of
-from harness.mixing import pass_flops
-from harness.prepare import Prepared
+from harness.prepared import Prepared, pass_flops
 from harness.process import reseed
 from harness.seeds import derive_seed
 from harness.validation import subset
@@ -78,7 +77,7 @@ def check_declared(prepared: Prepared, kept: Checkpoint, how: Influence, bought:
     """Raise :class:`MixerError` for a measurement that was declared otherwise."""
     if how != bought.influence_how:
         raise MixerError(f"influence by {how}, {bought.influence_how} was declared; set purchases().influence_how")
-    size = size_of(prepared, kept)
+    size = size_of(prepared.cache, kept)
     if size > bought.influence_size:
         raise MixerError(
             f"influence on a model of size {size:g}, {bought.influence_size:g} was declared; "
@@ -111,7 +110,7 @@ def measure(prepared: Prepared, kept: Checkpoint, how: Influence, targets: Seque
         domains=_frozen(partition.train[train]),
         units=_frozen(np.asarray(prepared.corpus.units["train"])[train].astype(np.float64)),
     )
-    found = measure_of(prepared, size_of(prepared, kept), how)
+    found = measure_of(prepared, size_of(prepared.cache, kept), how)
     flops = found.cost(
         how,
         k=len(train) if there else 0,
@@ -125,8 +124,8 @@ def measure(prepared: Prepared, kept: Checkpoint, how: Influence, targets: Seque
 def _scores(
     prepared: Prepared, kept: Checkpoint, how: Influence, train: IntArray, targets: Sequence[IntArray]
 ) -> Array:
-    task = prepared.main_task.scaled(size_of(prepared, kept))
-    model = kept_model(prepared, kept).to(prepared.device).eval()
+    task = prepared.main_task.scaled(size_of(prepared.cache, kept))
+    model = kept_model(prepared.main_task, prepared.cache, kept).to(prepared.device).eval()
     layers = layers_of(task, model, how.layers)
     lower = prepared.dtype != torch.float32
     reseed(derive_seed(prepared.seed, "influence"))

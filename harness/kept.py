@@ -1,22 +1,26 @@
-"""Where runs that a mixer ordered are kept, and the models that were kept of them."""
+"""Where runs that a mixer ordered are kept, each made once, and the models that were kept of them.
+
+CACHE/runs/<key>/result.json   what came of it, and what it cost
+CACHE/runs/<key>/model.pt      its weights, where they were to be kept
+CACHE/runs/<key>/model-<n>.pt  the same after n steps
+CACHE/runs/<key>/checkpoint.pt while it is under way
+CACHE/runs/<key>/lock          held by the process that makes it
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from harness.store import load_weights, read_json
 from mixers.base import Checkpoint, MixerError, Run
-
-if TYPE_CHECKING:
-    from harness.prepare import Prepared
+from tasks.base import TrainableTask
 
 
-def folder_of(prepared: Prepared, key: str) -> Path:
+def folder_of(cache: Path, key: str) -> Path:
     """The folder of a run."""
-    return prepared.cache / "runs" / key
+    return cache / "runs" / key
 
 
 def on_the_way(key: str, step: int) -> Checkpoint:
@@ -35,22 +39,22 @@ def is_made(folder: Path, run: Run) -> bool:
     return all((folder / name).exists() for name in ("result.json", *models))
 
 
-def weights_of(prepared: Prepared, kept: Checkpoint) -> Path:
+def weights_of(cache: Path, kept: Checkpoint) -> Path:
     """The file of a kept model. Raises :class:`MixerError` where it is gone."""
     run, _, step = kept.key.partition("@")
-    path = folder_of(prepared, run) / (file_at(int(step)) if step.isdecimal() else "model.pt")
+    path = folder_of(cache, run) / (file_at(int(step)) if step.isdecimal() else "model.pt")
     if not path.exists():
         raise MixerError("a run's model is no longer in the cache; order that run again with keep=True")
     return path
 
 
-def size_of(prepared: Prepared, kept: Checkpoint) -> float:
+def size_of(cache: Path, kept: Checkpoint) -> float:
     """The size of a kept model, as its run was ordered."""
-    return float(read_json(weights_of(prepared, kept).with_name("result.json"))["size"])
+    return float(read_json(weights_of(cache, kept).with_name("result.json"))["size"])
 
 
-def kept_model(prepared: Prepared, kept: Checkpoint) -> nn.Module:
-    """The model of a run that kept it, at its own size."""
-    model = prepared.main_task.scaled(size_of(prepared, kept)).build_model(0)
-    model.load_state_dict(load_weights(weights_of(prepared, kept)))
+def kept_model(task: TrainableTask, cache: Path, kept: Checkpoint) -> nn.Module:
+    """The model of a run that kept it, at its own size. task: at the main run's."""
+    model = task.scaled(size_of(cache, kept)).build_model(0)
+    model.load_state_dict(load_weights(weights_of(cache, kept)))
     return model

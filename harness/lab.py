@@ -11,10 +11,13 @@ from torch import Tensor
 
 from harness.flops import PassFlops
 from harness.gradients.estimate import adam_scales, estimate
+from harness.influence import check_declared, measure
 from harness.ledger import Ledger
 from harness.orders import ErrandDone, OrdersPending
-from harness.prepare import Prepared
+from harness.prepared import Prepared
 from harness.process import reseed
+from harness.proxies.children import missing
+from harness.proxies.prices import price
 from harness.sampler import DomainStreams
 from harness.seeds import derive_seed
 from harness.trainer import Trainer
@@ -142,8 +145,6 @@ class PaidLab:
 
     def train(self, runs: Sequence[Run]) -> list[RunResult]:
         """Proxy and reference runs, from the cache where equal ones were made; billed in full either way."""
-        from harness.proxies import obtain, price
-
         spent = self._ledger.purchases.get(RUNS, {}).get("flops", 0.0)
         allowed = sum(price(self._prepared, run) for run in self._declared.runs)
         wanted = sum(price(self._prepared, run) for run in runs)
@@ -152,21 +153,17 @@ class PaidLab:
                 f"runs of {spent + wanted:.3g} FLOPs, {allowed:.3g} were declared; add them to purchases().runs"
             )
         self._meet_orders(runs)
-        results = []
-        for run in runs:
-            made = obtain(self._prepared, run)
+        all_made = self._prepared.make_runs(self._prepared, runs)
+        for made in all_made:
             self._ledger.charge("mixing", flops=made.result.flops, what=RUNS)
-            self._ledger.made_elsewhere += made.seconds if made.cached else 0.0
+            self._ledger.made_elsewhere += made.elsewhere
             self._ledger.reused += made.cached
-            results.append(made.result)
-        return results
+        return [made.result for made in all_made]
 
     def influence(
         self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
     ) -> InfluenceEstimate:
         """Influence of a fixed sample of training examples on targets, at a model that a run kept."""
-        from harness.influence import check_declared, measure
-
         check_declared(self._prepared, checkpoint, how, self._declared)
         self._claim(INFLUENCE, 1, self._declared.influence, "influence")
         made = measure(self._prepared, checkpoint, how, targets)
@@ -175,15 +172,13 @@ class PaidLab:
 
     def _meet_orders(self, runs: Sequence[Run]) -> None:
         """Where other workers are to make the runs, leave what is missing to them; see :mod:`harness.orders`."""
-        from harness.proxies import missing, obtain
-
         policy = self._prepared.orders
         if not (policy.errand or policy.delegate):
             return
         waiting = missing(self._prepared, runs)
         if policy.errand and waiting:
             if policy.errand in waiting:
-                obtain(self._prepared, waiting[policy.errand])
+                self._prepared.make_runs(self._prepared, [waiting[policy.errand]])
             raise ErrandDone
         # In mid-run all steps since the last checkpoint would be done twice.
         if policy.delegate and len(waiting) > 1 and self._trainer.done == 0:

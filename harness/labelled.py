@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
+from harness.influence import measure
 from harness.ledger import Ledger
-from harness.prepare import Prepared
+from harness.prepared import Prepared
 from mixers.base import (
     Against,
     Array,
@@ -37,22 +38,15 @@ class LabelledLab:
 
     def train(self, runs: Sequence[Run]) -> list[RunResult]:
         """Runs on the data as labelled, from the cache where equal ones were made; billed in full either way."""
-        from harness.proxies import obtain
-
-        results = []
-        for run in runs:
-            made = obtain(self._prepared, run)
-            waited = made.seconds if made.cached else 0.0  # fresh ones are on the regrouper's own clock
-            self._ledger.charge("regrouping", flops=made.result.flops, seconds=waited, what=RUNS)
-            results.append(made.result)
-        return results
+        all_made = self._prepared.make_runs(self._prepared, runs)
+        for made in all_made:  # fresh ones are on the regrouper's own clock
+            self._ledger.charge("regrouping", flops=made.result.flops, seconds=made.elsewhere, what=RUNS)
+        return [made.result for made in all_made]
 
     def influence(
         self, checkpoint: Checkpoint, how: Influence, targets: Sequence[int] | None = None
     ) -> InfluenceEstimate:
         """Influence of training examples on the original targets."""
-        from harness.influence import measure
-
         made = measure(self._prepared, checkpoint, how, targets)
         self._ledger.charge("regrouping", flops=made.flops, what=INFLUENCE)
         return made.estimate

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from harness.flops import PassFlops, count_pass, sync
+from harness.flops import sync
 from harness.kept import file_at
 from harness.lab import PaidLab
-from harness.prepare import Prepared, read_only
+from harness.prepared import Prepared, pass_flops, read_only
 from harness.store import load_checkpoint, save_checkpoint
 from harness.trainer import Trainer
 from harness.validation import subset, validation_losses
@@ -42,14 +41,6 @@ def observe(problem: Problem, trainer: Trainer, index: int, *, mixture_id: int) 
         losses=None if losses is None else read_only(losses),
         gradients=trainer.tracker.take() if trainer.tracker is not None else None,
     )
-
-
-def pass_flops(prepared: Prepared, model: nn.Module) -> PassFlops:
-    """FLOPs of one step. The first examples stand for all: shapes do not depend on what is drawn."""
-    size = min(prepared.recipe.batch_size, len(prepared.corpus.labels["train"]))
-    batch = prepared.task.batch(prepared.corpus, "train", np.arange(size, dtype=np.int64))
-    on_device = {key: tensor.to(prepared.device) for key, tensor in batch.items()}
-    return count_pass(prepared.task, model, on_device)
 
 
 class MixedTraining:

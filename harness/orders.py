@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mixers.base import RunResult
+
 
 class OrdersPending(BaseException):
     """Not an error: the trial waits for these runs. A ``BaseException``, so that no mixer catches it."""
@@ -32,3 +34,17 @@ class OrderPolicy:
 
 
 INLINE = OrderPolicy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A run's result, the seconds that it took when it was made, and whether a cache answered.
+
+    elsewhere: seconds to add to the clock that ran meanwhile, so that it shows what making the run takes: those of a
+    run that was there, less those for which another process was waited for.
+    """
+
+    result: RunResult
+    seconds: float
+    cached: bool
+    elsewhere: float

@@ -9,22 +9,21 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness import PROTOCOL
+from harness.labelled import LabelledLab
 from harness.ledger import Ledger
+from harness.prepared import Prepared
 from harness.seeds import derive_seed
 from harness.spec import PluginSpec, named
 from harness.store import write_atomically
 from mixers.base import Lab, MixerError, Problem
 from mixers.regroup.base import Grouping, Partition, Regrouper
 from tasks.base import Corpus, TrainableTask
-
-if TYPE_CHECKING:
-    from harness.prepare import Prepared
 
 FORMAT = 2  # raised when the stored form or the meaning of a regrouper's config changes
 
@@ -71,8 +70,6 @@ class PaidRegroupLab:
 
     def labelled(self) -> tuple[Problem, Lab]:
         """The problem under the original labels and a lab for it; :class:`MixerError` unless the regrouper trains."""
-        from harness.labelled import LabelledLab
-
         if self._prepared is None:
             raise MixerError("a regrouper that buys runs must say so: set its class's trains = True")
         prepared = self._prepared()
@@ -172,18 +169,3 @@ def _read(path: Path) -> dict[str, Any] | None:
             return {**meta, "train": data["train"], "validation": data["validation"]}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-
-
-def target_shares(corpus: Corpus, partition: Partition) -> npt.NDArray[np.float64]:
-    """[n] share j = sum over original domains i of target_i x (share of i's validation examples assigned to j).
-
-    Examples count by the corpus's weights, as in judgement.
-    A target domain without validation examples keeps its share out; the rest is scaled up to one.
-    """
-    table = np.zeros((len(corpus.domains), len(partition.target_domains)))
-    weights = corpus.weights.get("validation", 1.0)
-    np.add.at(table, (corpus.labels["validation"], partition.validation), weights)
-    counts = table.sum(axis=1)
-    seen = counts > 0
-    shares = (corpus.target_shares[seen] / corpus.target_shares[seen].sum()) @ (table[seen] / counts[seen, None])
-    return np.asarray(shares, dtype=np.float64)

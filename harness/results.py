@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from harness.prepare import Prepared
+from harness.prepared import Prepared
 from mixers.base import Array, IntArray, Mixture
 from mixers.simplex import entropy
 from tasks.base import Corpus, Scores, SplitName, TaskError, TrainableTask

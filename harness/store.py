@@ -106,12 +106,29 @@ class RunFolder:
             (self.root / "lock").touch()
         except OSError as error:
             raise UserError(f"--out {self.root}: cannot be written to ({error.strerror})") from None
-        with (self.root / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{self.root}: another run is at work here; wait for it or use another --out") from None
+        with held(self.root / "lock") as mine:
+            if not mine:
+                raise UserError(f"{self.root}: another run is at work here; wait for it or use another --out")
             yield
+
+
+@contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a file against other processes; yields ``False`` where one of them has it and is not waited for.
+
+    The system releases it when its process ends, in whatever way. Where files cannot be locked, as on some network
+    file systems, everyone gets it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        mine = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            pass
+        yield mine
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

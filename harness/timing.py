@@ -23,8 +23,9 @@ from harness.budget import fitted
 from harness.flops import PassFlops, sync
 from harness.lab import PaidLab
 from harness.ledger import Ledger
-from harness.mixing import observe, pass_flops
-from harness.prepare import Prepared, prepare
+from harness.mixing import observe
+from harness.prepare import prepare
+from harness.prepared import Prepared, pass_flops
 from harness.process import set_up
 from harness.registry import Registry
 from harness.spec import TrialSpec

@@ -19,7 +19,8 @@ from harness.flops import parameter_count
 from harness.gradients import last_layers
 from harness.mixing import MixedTraining, Progress
 from harness.orders import INLINE, OrderPolicy
-from harness.prepare import Prepared, prepare
+from harness.prepare import prepare
+from harness.prepared import Prepared
 from harness.process import set_up
 from harness.provenance import provenance
 from harness.registry import Registry

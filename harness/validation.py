@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.prepare import Prepared
+from harness.prepared import Prepared
 from harness.seeds import derive_seed
 from harness.vectors import first_of_each
 from mixers.base import IntArray
@@ -19,6 +19,12 @@ def subset(prepared: Prepared, examples: int) -> IntArray:
     if not examples:
         return np.arange(len(groups), dtype=np.int64)
     return first_of_each(groups, len(prepared.problem.targets), examples, derive_seed(0, "validation subset"))
+
+
+def validated(prepared: Prepared, examples: int) -> int:
+    """How many those are."""
+    counts = np.bincount(prepared.partition.validation, minlength=len(prepared.problem.targets))
+    return int(np.minimum(counts, examples).sum() if examples else counts.sum())
 
 
 def validation_losses(prepared: Prepared, model: nn.Module, chosen: IntArray) -> npt.NDArray[np.float64]:

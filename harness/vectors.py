@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.experiment import plain
-from harness.prepare import Prepared, read_only
+from harness.prepared import Prepared, read_only
 from harness.seeds import derive_seed
 from mixers.base import ExampleVectors, IntArray
 

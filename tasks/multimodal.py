@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks import multimodal_requirements
 from tasks.base import (
     SPLITS,
     Batch,
@@ -35,7 +36,6 @@ from tasks.cache import content_key
 from tasks.clip import corpus as clip_corpus
 from tasks.clip import ensemble as clip_ensemble
 from tasks.clip import model as clip_model
-from tasks.clip import requirements as clip_requirements
 from tasks.clip import scores as clip_scores
 from tasks.clip import tokens as clip_tokens
 from tasks.clip.corpus import Prepared
@@ -104,7 +104,7 @@ class Multimodal(TrainableTask):
 
     def requirements(self) -> Sequence[Requirement]:
         """open_clip and what it fetches for a named model, the shards or the emoji's packages, those of an embedder."""
-        return clip_requirements.requirements(self.config)
+        return multimodal_requirements.requirements(self.config)
 
     # Data
 

@@ -68,9 +68,9 @@ def robustness(
       harness robustness runs/a runs/b --in-distribution animals,food --shifted flags --metric zero_shot_accuracy
     """
     from harness.inline import split_list
+    from harness.leaderboard.robustness import robustness as measured
+    from harness.leaderboard.robustness import table
     from harness.leaderboard.rows import read_rows
-    from harness.robustness import robustness as measured
-    from harness.robustness import table
 
     found = measured(
         read_rows(list(folder)),

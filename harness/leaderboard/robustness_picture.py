@@ -11,8 +11,8 @@ from scipy import special
 
 from harness.leaderboard.figures import COLOURS, GRID, INK, MARKERS, MUTED
 from harness.leaderboard.pictures import Picture
+from harness.leaderboard.robustness import Robustness
 from harness.leaderboard.wording import short_names
-from harness.robustness import Robustness
 
 _LOW = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
 TICKS = (*_LOW, 0.5, *(1 - tick for tick in reversed(_LOW)))

@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.experiment import build_config
 from harness.ledger import Ledger
-from harness.prepare import as_planned, make, read_only
+from harness.prepare import as_planned, make
+from harness.prepared import read_only
 from harness.registry import Registry
 from harness.seeds import derive_seed
 from harness.spec import TrialSpec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -53,19 +52,6 @@ def decode(raw: bytes, size: int, framing: Framing) -> Pixels:
     square = Image.new("RGB", (size, size), (255, 255, 255))
     square.paste(resized, (left, top))
     return np.asarray(square, dtype=np.uint8)
-
-
-def pixel_digest(raw: bytes) -> str:
-    """SHA-256 of an encoded image's size and RGBA pixels, 32 hex digits: equal pictures agree however they are encoded.
-
-    Raises ``OSError`` or ``ValueError`` where the bytes are no whole image.
-    """
-    try:
-        with Image.open(io.BytesIO(raw)) as image:
-            pixels = image.convert("RGBA")
-    except (SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from None
-    return hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tasks.base import SPLITS, FloatArray, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.language.tokenizer import Vocabulary
-from tasks.sources.base import Document, stable_rank
+from tasks.sources.documents import Document, stable_rank
 from tasks.sources.pairs import Pair, PairSource
 from tasks.sources.split import PORTIONS, SPLIT_SEED, split_origins
 

@@ -19,8 +19,9 @@ from tasks.base import IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.language import decoder, tokenizer
 from tasks.language.windows import cut
-from tasks.sources.base import Document, Source
+from tasks.sources.base import Source
 from tasks.sources.dedupe import distinct
+from tasks.sources.documents import Document
 from tasks.sources.split import SPLIT_SEED
 
 DOMAIN = "synthetic"

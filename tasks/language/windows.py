@@ -15,8 +15,9 @@ import numpy.typing as npt
 from tasks.base import SPLITS, IntArray, TaskError
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.language.tokenizer import Vocabulary
-from tasks.sources.base import Document, Source
+from tasks.sources.base import Source
 from tasks.sources.dedupe import distinct
+from tasks.sources.documents import Document
 from tasks.sources.split import SPLIT_SEED
 
 LAYOUT = 1  # raise when the way from documents to windows changes, so that caches of the old way are not used

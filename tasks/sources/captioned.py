@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.base import SPLITS, IntArray, TaskError
-from tasks.sources.base import stable_rank
+from tasks.sources.documents import stable_rank
 
 SPLIT_SEED = 0
 LARGE_GROUP = 0.01  # share of all pairs; a larger group is not drawn, it trains

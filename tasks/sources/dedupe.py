@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasks.sources.base import Document
+from tasks.sources.documents import Document
 
 SIMILAR = 0.8  # Jaccard similarity of shingles from which on two documents count as one
 _SHINGLE = 5  # words

@@ -8,7 +8,8 @@ from typing import Any
 
 from tasks.cache import content_key
 from tasks.sources import packages
-from tasks.sources.base import Document, Source, stable_rank, take_origins
+from tasks.sources.base import Source
+from tasks.sources.documents import Document, stable_rank, take_origins
 from tasks.sources.literature import QUOTATION_FILES, quotations, scripture, speeches
 from tasks.sources.python_code import separate
 

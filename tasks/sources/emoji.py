@@ -18,9 +18,9 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.clip.images import pixel_digest
-from tasks.sources.base import stable_rank
 from tasks.sources.captioned import Captioned, CaptionedSource
+from tasks.sources.documents import stable_rank
+from tasks.sources.pixels import pixel_digest
 
 LAYOUT = 2  # raise when captions, categories or classes change, so that caches of the old ones are not used
 ATTRIBUTION = "Twemoji graphics, copyright Twitter, Inc. and other contributors, CC BY 4.0"

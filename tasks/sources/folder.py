@@ -8,7 +8,8 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.sources.base import Document, Source, take_portion
+from tasks.sources.base import Source
+from tasks.sources.documents import Document, take_portion
 from tasks.sources.packages import digest
 
 ENOUGH = 10  # files from which on a domain's files are left whole

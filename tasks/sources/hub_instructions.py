@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.sources.base import stable_rank
+from tasks.sources.documents import stable_rank
 from tasks.sources.instructions import Table
 from tasks.sources.natural_instructions import PLACE, REPOSITORY, HeldOut
 from tasks.sources.records import Record, Records

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.base import SPLITS, TaskError
 from tasks.cache import content_key
-from tasks.sources.base import Document, stable_rank
+from tasks.sources.documents import Document, stable_rank
 from tasks.sources.pairs import Pair, PairSource
 from tasks.sources.passages import passages
 from tasks.sources.records import Records, text_of

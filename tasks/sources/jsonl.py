@@ -12,7 +12,8 @@ from typing import Any
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.sources.base import Document, Source, take_portion
+from tasks.sources.base import Source
+from tasks.sources.documents import Document, take_portion
 
 
 class Jsonl(Source):

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from tasks.base import TaskError
-from tasks.sources.base import Document
+from tasks.sources.documents import Document
 from tasks.sources.packages import REINSTALL, read
 
 # Topics of general wit and knowledge. Left out are songs and verse (lyrics), jokes on sexes, peoples and drugs,

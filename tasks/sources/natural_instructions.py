@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tasks.base import TaskError
 from tasks.cache import content_key
-from tasks.sources.base import stable_rank
+from tasks.sources.documents import stable_rank
 from tasks.sources.instructions import divide, ending, prompt, thin
 from tasks.sources.pairs import Pair, PairSource
 from tasks.sources.passages import passages

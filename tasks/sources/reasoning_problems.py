@@ -17,7 +17,7 @@ import numpy as np
 
 from tasks.base import SPLITS, Requirement, TaskError
 from tasks.cache import content_key
-from tasks.sources.base import stable_rank
+from tasks.sources.documents import stable_rank
 from tasks.sources.pairs import Pair
 from tasks.sources.reasoning_skills import SKILLS, Skill
 from tasks.sources.verified import VerifiedSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.base import SPLITS, TaskError
-from tasks.sources.base import Document, stable_rank
+from tasks.sources.documents import Document, stable_rank
 
 SPLIT_SEED = 0
 PORTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness import ensembling, proxies
+from harness import ensembling, making
 from harness.conformance import TOY_TASK
 from harness.conformance.toy_task import ToyEnsemble
 from harness.experiment import read_experiment, trials
@@ -124,7 +124,7 @@ def test_under_a_total_budget_the_fit_is_paid_for_in_steps(run):
 
 def test_what_was_interrupted_goes_on_where_it_was(run, tmp_path, monkeypatch):
     whole = run("ensemble", "whole")
-    real, seen = proxies.MixedTraining.run, []
+    real, seen = making.MixedTraining.run, []
 
     def killed(self):
         seen.append(self)
@@ -132,7 +132,7 @@ def test_what_was_interrupted_goes_on_where_it_was(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(proxies.MixedTraining, "run", killed)
+    monkeypatch.setattr(making.MixedTraining, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         run("ensemble", "broken")
     assert len(made(tmp_path, "broken")) == 2

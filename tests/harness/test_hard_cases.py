@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness import proxies
+from harness import making
 from harness.cli import main
 from harness.conformance import TOY_TASK
 from harness.errors import UserError
 from harness.experiment import read_experiment, trials
 from harness.partitions import _read
 from harness.prepare import prepare
+from harness.proxies import children
 from harness.registry import Registry
 from harness.store import RunFolder, write_json
 from harness.trial import empty_row, run_trial
@@ -147,10 +148,10 @@ def test_a_plugin_task_that_was_edited_is_answered_by_no_older_run_or_cut(tmp_pa
         (spec,) = trials(read_experiment(None, base | {"plugin": (path,)}), registry)
         prepared = prepare(spec, registry, tmp_path / "cache")
         run = Run(steps=2, mixture=prepared.problem.mixture(np.full(2, 0.5)))
-        made = proxies.obtain(prepared, run)
+        made = making.obtain(prepared, run)
         assert not made.cached
         prices.append(made.result.losses[0, 0])
-        keys.append(proxies.key_of(proxies.child_of(prepared, run), run))
+        keys.append(children.key_of(children.child_of(prepared, run), run))
     assert prices[0] != prices[1]
     assert keys[0] != keys[1]
     assert len(list((tmp_path / "cache" / "partitions").iterdir())) == 2

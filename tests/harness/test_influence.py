@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from harness import influence, proxies
+from harness import influence, making
 from harness.gradients import GradientTrackingError
 from harness.gradients import influence as scores
 from harness.gradients.examples import example_gradients, layers_of, width
 from harness.kept import kept_model
 from harness.lab import PaidLab
 from harness.ledger import Ledger
-from harness.mixing import pass_flops
-from harness.prepare import Prepared, prepare
+from harness.prepare import prepare
+from harness.prepared import Prepared, pass_flops
+from harness.proxies import children, prices
 from harness.validation import subset
 from mixers.base import Influence, MixerError, Purchases, Run
 
@@ -175,7 +176,7 @@ def test_layers_by_name(prepared):
 def bought(prepared: Prepared, how: Influence, calls: int = 1, **more):
     """(a kept model, a lab that sells so many calls, its ledger)."""
     run = Run(steps=6, mixture=prepared.problem.mixture(prepared.problem.train_shares), keep_at=(3,))
-    kept = proxies.obtain(prepared, run).result.checkpoints[3]
+    kept = making.obtain(prepared, run).result.checkpoints[3]
     ledger, trainer = Ledger(), prepared.trainer(())
     declared = Purchases(influence=calls, influence_how=how, **more)
     return kept, PaidLab(prepared, trainer, ledger, pass_flops(prepared, trainer.model), declared), ledger
@@ -192,7 +193,7 @@ def test_influence_says_what_a_step_on_an_example_does_to_a_targets_loss(prepare
         return prepared.task.loss(model, prepared.task.batch(prepared.corpus, split, indices)).per_example.mean()
 
     for row in (0, 3, 5):
-        model = kept_model(prepared, kept).double()
+        model = kept_model(prepared.main_task, prepared.cache, kept).double()
         targets = [chosen[prepared.partition.validation[chosen] == j] for j in range(4)]
         before = [loss(model, "validation", target).item() for target in targets]
         weights = [layer.weight for layer in layers_of(prepared.task, model, "all")]
@@ -226,7 +227,7 @@ def test_the_sample_is_the_same_in_every_call_and_has_examples_of_each_domain(pr
 def test_what_a_thinned_run_leaves_out_is_in_no_sample(prepared, examples):
     kept, _, _ = bought(prepared, DOT)
     run = Run(steps=6, mixture=prepared.problem.mixture(prepared.problem.train_shares), subsample=0.25)
-    thinned = proxies.child_of(prepared, run)
+    thinned = children.child_of(prepared, run)
     how = Influence(examples=examples, target_examples=2, layers="output")
     made = influence.measure(thinned, kept, how)
     has = thinned.problem.examples
@@ -235,7 +236,7 @@ def test_what_a_thinned_run_leaves_out_is_in_no_sample(prepared, examples):
     )
     flops = pass_flops(prepared, prepared.build_model())
     declared = Purchases(influence=1, influence_how=how)
-    assert made.flops == pytest.approx(proxies.price_of(thinned, declared, flops))
+    assert made.flops == pytest.approx(prices.price_of(thinned, declared, flops))
 
 
 def test_absent_targets_are_unknown_and_cost_nothing(prepared):
@@ -260,7 +261,7 @@ def test_the_price_is_what_all_targets_cost(prepared, monkeypatch, method, held)
     lab.influence(kept, how)
     declared = Purchases(influence=2, influence_how=how)
     flops = pass_flops(prepared, prepared.build_model())
-    assert ledger.flops["mixing"] == pytest.approx(proxies.price_of(prepared, declared, flops))
+    assert ledger.flops["mixing"] == pytest.approx(prices.price_of(prepared, declared, flops))
     assert ledger.purchases["influence"]["calls"] == 2
     an_example = flops.training / prepared.recipe.batch_size
     read, products = (1, 2 * 4) if method == "grad_dot" else (3 if held == 1 else 1, 6 * 4 + 2)

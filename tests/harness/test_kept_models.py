@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness import proxies
+from harness import making
 from harness.kept import kept_model, weights_of
-from harness.prepare import Prepared, prepare
+from harness.prepare import prepare
+from harness.prepared import Prepared
+from harness.proxies import children, prices
 from harness.store import load_weights
 from mixers.aioli import Aioli
 from mixers.base import Checkpoint, MixerError, Run
@@ -30,7 +32,7 @@ def order(prepared: Prepared, **changes) -> Run:
 
 def weights(prepared: Prepared, kept: Checkpoint | None) -> dict[str, torch.Tensor]:
     assert kept is not None
-    return load_weights(weights_of(prepared, kept))
+    return load_weights(weights_of(prepared.cache, kept))
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -38,36 +40,36 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_models_are_those_of_their_steps(prepared):
-    result = proxies.obtain(prepared, order(prepared, keep=True, keep_at=(5, 0, 8), evaluate_at=(0, 5))).result
+    result = making.obtain(prepared, order(prepared, keep=True, keep_at=(5, 0, 8), evaluate_at=(0, 5))).result
     assert list(result.checkpoints) == [0, 5, 8]
     assert same(weights(prepared, result.checkpoints[8]), weights(prepared, result.checkpoint))
-    child = proxies.child_of(prepared, order(prepared))
+    child = children.child_of(prepared, order(prepared))
     assert same(weights(prepared, result.checkpoints[0]), dict(child.build_model().state_dict()))
     assert not same(weights(prepared, result.checkpoints[5]), weights(prepared, result.checkpoints[8]))
     further = order(prepared, start=result.checkpoints[5], evaluate_at=(0,))
-    np.testing.assert_allclose(proxies.obtain(prepared, further).result.losses[0], result.losses[1])
-    restored = dict(kept_model(prepared, result.checkpoints[5]).state_dict())
+    np.testing.assert_allclose(making.obtain(prepared, further).result.losses[0], result.losses[1])
+    restored = dict(kept_model(prepared.main_task, prepared.cache, result.checkpoints[5]).state_dict())
     assert same(restored, weights(prepared, result.checkpoints[5]))
 
 
 def test_keeping_changes_neither_the_run_nor_its_bill_and_a_cache_answers(prepared):
-    plain = proxies.obtain(prepared, order(prepared)).result
-    kept = proxies.obtain(prepared, order(prepared, keep_at=(3,)))
-    again = proxies.obtain(prepared, order(prepared, keep_at=(3,)))
+    plain = making.obtain(prepared, order(prepared)).result
+    kept = making.obtain(prepared, order(prepared, keep_at=(3,)))
+    again = making.obtain(prepared, order(prepared, keep_at=(3,)))
     np.testing.assert_array_equal(plain.losses, kept.result.losses)
     assert plain.flops == kept.result.flops
-    assert proxies.price(prepared, order(prepared)) == proxies.price(prepared, order(prepared, keep_at=(3,)))
+    assert prices.price(prepared, order(prepared)) == prices.price(prepared, order(prepared, keep_at=(3,)))
     assert (kept.cached, again.cached) == (False, True)
     assert again.result.checkpoints == kept.result.checkpoints
     assert plain.checkpoints == {}
 
 
 def test_orders_that_keep_nothing_on_the_way_have_the_identity_that_they_always_had(prepared, monkeypatch):
-    child = proxies.child_of(prepared, order(prepared))
+    child = children.child_of(prepared, order(prepared))
     seen = []
     real = json.dumps
-    monkeypatch.setattr(proxies.json, "dumps", lambda what, **how: seen.append(what) or real(what, **how))
-    keys = [proxies.key_of(child, order(prepared, keep_at=at)) for at in ((), (3,), (3, 5), (5, 3, 3))]
+    monkeypatch.setattr(children.json, "dumps", lambda what, **how: seen.append(what) or real(what, **how))
+    keys = [children.key_of(child, order(prepared, keep_at=at)) for at in ((), (3,), (3, 5), (5, 3, 3))]
     assert len(seen[0]) == 14, "what the keys of published runs were made from"
     assert [item[14:] for item in seen] == [[], [[3]], [[3, 5]], [[3, 5]]]
     assert len(set(keys)) == 3
@@ -75,17 +77,17 @@ def test_orders_that_keep_nothing_on_the_way_have_the_identity_that_they_always_
 
 def test_a_killed_run_keeps_the_same_models(prepared, monkeypatch):
     run = order(prepared, keep_at=(2, 6))
-    whole = proxies.obtain(prepared, run).result
+    whole = making.obtain(prepared, run).result
     before = {step: weights(prepared, kept) for step, kept in whole.checkpoints.items()}
     (folder,) = (prepared.cache / "runs").iterdir()
     for path in folder.iterdir():
         path.unlink()
-    real = proxies.save_checkpoint
+    real = making.save_checkpoint
     monkeypatch.setattr("harness.mixing.save_checkpoint", lambda path, state: _die_at_six(real, path, state))
     with pytest.raises(KeyboardInterrupt):
-        proxies.obtain(prepared, run)
+        making.obtain(prepared, run)
     monkeypatch.setattr("harness.mixing.save_checkpoint", real)
-    resumed = proxies.obtain(prepared, run)
+    resumed = making.obtain(prepared, run)
     assert not resumed.cached
     for step, kept in resumed.result.checkpoints.items():
         assert same(before[step], weights(prepared, kept))
@@ -101,39 +103,42 @@ def test_what_is_ordered_for_a_step_of_a_probe_is_made_there(prepared):
     """A probe's steps are steps of the run: at any of them losses may have been asked for, and the model."""
     at = tuple(range(41))
     run = Run(steps=40, mixer=Aioli(Aioli.Config(rounds=4, sweeps=1)), evaluate_at=at, keep_at=at)
-    made = proxies.obtain(prepared, run).result
+    made = making.obtain(prepared, run).result
     assert made.steps == at
     assert np.isfinite(made.losses).all()
     assert np.unique(made.losses[:, 0]).size == len(at), "every step's own"
     assert list(made.checkpoints) == list(at)
     further = order(prepared, start=made.checkpoints[2], evaluate_at=(0,))
-    np.testing.assert_allclose(proxies.obtain(prepared, further).result.losses[0], made.losses[2])
+    np.testing.assert_allclose(making.obtain(prepared, further).result.losses[0], made.losses[2])
 
 
 @pytest.mark.parametrize("at", [(-1,), (2, 9)])
 def test_steps_outside_the_run_are_refused(prepared, at):
     with pytest.raises(MixerError, match="a run of 8 steps has no model to keep at"):
-        proxies.obtain(prepared, order(prepared, keep_at=at))
+        making.obtain(prepared, order(prepared, keep_at=at))
 
 
 def test_a_model_that_is_gone_is_a_clear_error(prepared):
-    result = proxies.obtain(prepared, order(prepared, keep_at=(3,))).result
-    weights_of(prepared, result.checkpoints[3]).unlink()
+    result = making.obtain(prepared, order(prepared, keep_at=(3,))).result
+    weights_of(prepared.cache, result.checkpoints[3]).unlink()
     with pytest.raises(MixerError, match="no longer in the cache"):
-        kept_model(prepared, result.checkpoints[3])
+        kept_model(prepared.main_task, prepared.cache, result.checkpoints[3])
 
 
 def test_a_run_whose_models_are_gone_is_made_again(prepared):
     mixture = prepared.problem.mixture(np.full(prepared.problem.m, 1 / prepared.problem.m))
     run = Run(steps=4, mixture=mixture, keep=True, keep_at=(2,))
-    first = proxies.obtain(prepared, run)
-    paths = [weights_of(prepared, first.result.checkpoint), weights_of(prepared, first.result.checkpoints[2])]
+    first = making.obtain(prepared, run)
+    paths = [
+        weights_of(prepared.cache, first.result.checkpoint),
+        weights_of(prepared.cache, first.result.checkpoints[2]),
+    ]
     for path in paths:
         before = path.read_bytes()
         path.unlink()
-        assert list(proxies.missing(prepared, [run]).values()) == [run]
-        again = proxies.obtain(prepared, run)
+        assert list(children.missing(prepared, [run]).values()) == [run]
+        again = making.obtain(prepared, run)
         assert not again.cached
         np.testing.assert_array_equal(again.result.losses, first.result.losses)
         assert path.read_bytes() == before
-        assert proxies.obtain(prepared, run).cached
+        assert making.obtain(prepared, run).cached

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness import proxies
+from harness import making
 from harness.gradients.estimate import estimate
 from harness.kept import kept_model
 from harness.lab import PaidLab
 from harness.ledger import Ledger
-from harness.mixing import pass_flops
 from harness.prepare import prepare
+from harness.prepared import pass_flops
+from harness.proxies import children, prices
 from harness.seeds import derive_seed
 from harness.vectors import embedded
 from mixers.base import (
@@ -123,8 +124,8 @@ def test_embeddings_cost_what_was_priced_also_where_a_cache_answered(open_lab, m
     assert ledger.purchases["embeddings"] == {"calls": 1, "flops": 100.0}
     assert ledger.made_elsewhere == 6.0
     flops = pass_flops(prepared, trainer.model)
-    assert proxies.price_of(prepared, Purchases(embedding_examples=2), flops) == 100.0
-    assert proxies.price_of(prepared, Purchases(), flops) == 0.0
+    assert prices.price_of(prepared, Purchases(embedding_examples=2), flops) == 100.0
+    assert prices.price_of(prepared, Purchases(), flops) == 0.0
 
 
 def test_embeddings_beyond_what_was_declared_are_refused(open_lab):
@@ -143,7 +144,7 @@ def test_embeddings_beyond_what_was_declared_are_refused(open_lab):
 
 def test_a_run_on_a_subsample_embeds_what_it_trains_on(open_lab):
     prepared, *_ = open_lab()
-    child = proxies.child_of(prepared, Run(steps=4, mixture=even(prepared.problem), subsample=0.25, size=1.0))
+    child = children.child_of(prepared, Run(steps=4, mixture=even(prepared.problem), subsample=0.25, size=1.0))
     made = embedded(child, 1000, "auto").vectors
     np.testing.assert_array_equal(np.bincount(made.domains), child.problem.examples)
     assert len(made.validation) == len(prepared.corpus.labels["validation"])
@@ -311,7 +312,7 @@ def test_the_price_of_gradients_is_what_they_cost(open_lab, monkeypatch, at_once
         prepared, trainer, lab, ledger = open_lab(declared)
         lab.domain_gradients(3, against=against)
         flops = pass_flops(prepared, trainer.model)
-        assert proxies.price_of(prepared, declared, flops) == pytest.approx(ledger.flops["mixing"])
+        assert prices.price_of(prepared, declared, flops) == pytest.approx(ledger.flops["mixing"])
 
 
 def test_gradients_against_each_are_refused_where_the_mean_was_declared(open_lab):
@@ -369,9 +370,9 @@ def test_a_shared_run_is_the_same_for_every_trial_of_an_experiment(open_lab):
         made += lab.train([run])
         assert ledger.flops["mixing"] > 0, "billed in full either way"
         assert ledger.reused == len(keys)
-        child = proxies.child_of(prepared, run)
-        keys.append(proxies.key_of(child, run))
-        seeds += [child.seed, proxies.child_of(prepared, replace(run, shared=False)).seed]
+        child = children.child_of(prepared, run)
+        keys.append(children.key_of(child, run))
+        seeds += [child.seed, children.child_of(prepared, replace(run, shared=False)).seed]
     assert keys[0] == keys[1]
     assert seeds[0] == seeds[2]
     np.testing.assert_array_equal(made[0].losses, made[1].losses)
@@ -385,34 +386,34 @@ def test_a_shared_run_is_another_where_the_cut_hangs_on_the_seed(open_lab):
         for seed in (0, 1):
             prepared, *_ = open_lab(seeds=[seed], partitions=partition)
             run = Run(steps=6, mixture=even(prepared.problem), shared=True)
-            keys.add(proxies.key_of(proxies.child_of(prepared, run), run))
+            keys.add(children.key_of(children.child_of(prepared, run), run))
         assert (len(keys) == 1) == same
 
 
 def test_runs_that_are_not_shared_keep_their_seed_and_key(open_lab):
     prepared, *_ = open_lab()
     run = Run(steps=6, mixture=even(prepared.problem), seed=3)
-    assert proxies.child_of(prepared, run).seed == derive_seed(prepared.seed, "run", 3)
+    assert children.child_of(prepared, run).seed == derive_seed(prepared.seed, "run", 3)
 
 
 def test_many_orders_of_one_size_are_counted_once(open_lab, monkeypatch):
     prepared, *_ = open_lab()
-    monkeypatch.setattr(proxies, "_COUNTED", {})
+    monkeypatch.setattr(prices, "_COUNTED", {})
     counted = []
-    real = proxies.pass_flops
-    monkeypatch.setattr(proxies, "pass_flops", lambda *words: counted.append(1) or real(*words))
-    prices = [proxies.price(prepared, Run(steps=steps, mixture=even(prepared.problem))) for steps in (2, 4, 6)]
+    real = prices.pass_flops
+    monkeypatch.setattr(prices, "pass_flops", lambda *words: counted.append(1) or real(*words))
+    billed = [prices.price(prepared, Run(steps=steps, mixture=even(prepared.problem))) for steps in (2, 4, 6)]
     assert counted == [1]
-    assert prices[2] - prices[1] == pytest.approx(prices[1] - prices[0])
+    assert billed[2] - billed[1] == pytest.approx(billed[1] - billed[0])
 
 
 def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
     prepared, *_ = open_lab()
     driven = Run(steps=8, mixer=Climber(), keep=True)
-    whole = proxies.obtain(prepared, driven).result
+    whole = making.obtain(prepared, driven).result
     for path in (prepared.cache / "runs").iterdir():
         (path / "result.json").unlink()
-    monkeypatch.setattr(proxies, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(making, "CHECKPOINT_SECONDS", 0.0)
     calls = 0
     real = Climber.update
 
@@ -425,8 +426,8 @@ def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
 
     monkeypatch.setattr(Climber, "update", dying)
     with pytest.raises(KeyboardInterrupt):
-        proxies.obtain(prepared, driven)
-    resumed = proxies.obtain(prepared, driven).result
+        making.obtain(prepared, driven)
+    resumed = making.obtain(prepared, driven).result
     np.testing.assert_array_equal(resumed.losses, whole.losses)
     assert resumed.state == whole.state == {"seen": 7}
     assert calls == 3 + 5, "two rounds were done before, and are not done again"
@@ -435,11 +436,11 @@ def test_a_run_that_was_killed_goes_on(open_lab, monkeypatch):
 def test_a_run_whose_mixer_buys_gradients_goes_on_and_costs_no_more_than_its_price(open_lab, monkeypatch):
     prepared, *_ = open_lab()
     driven = Run(steps=8, mixer=Proxy(Proxy.Config(max_grad_norm=0.0, mu=1e-3)))
-    whole = proxies.obtain(prepared, driven).result
+    whole = making.obtain(prepared, driven).result
     assert np.ptp(list(whole.state["weights"].values())) > 1e-3
     for path in (prepared.cache / "runs").iterdir():
         (path / "result.json").unlink()
-    monkeypatch.setattr(proxies, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(making, "CHECKPOINT_SECONDS", 0.0)
     real, calls = Proxy.update, []
 
     def dying(self: Proxy, seen: Observation, lab: Lab) -> Mixture | None:
@@ -450,28 +451,28 @@ def test_a_run_whose_mixer_buys_gradients_goes_on_and_costs_no_more_than_its_pri
 
     monkeypatch.setattr(Proxy, "update", dying)
     with pytest.raises(KeyboardInterrupt):
-        proxies.obtain(prepared, driven)
-    resumed = proxies.obtain(prepared, driven).result
+        making.obtain(prepared, driven)
+    resumed = making.obtain(prepared, driven).result
     assert calls == [1, 2, 3, 4, 4, 5, 6, 7]
     assert resumed.state == whole.state
     np.testing.assert_array_equal(resumed.losses, whole.losses)
     assert resumed.flops == pytest.approx(whole.flops)
-    assert whole.flops <= proxies.price(prepared, driven) * (1 + 1e-9)
+    assert whole.flops <= prices.price(prepared, driven) * (1 + 1e-9)
 
 
 def test_a_run_goes_on_from_a_kept_model_and_uses_part_of_the_data(open_lab):
     prepared, *_ = open_lab()
     mixture = even(prepared.problem)
-    kept = proxies.obtain(prepared, Run(steps=10, mixture=mixture, keep=True)).result
+    kept = making.obtain(prepared, Run(steps=10, mixture=mixture, keep=True)).result
     assert kept.checkpoint is not None
-    further = proxies.obtain(prepared, Run(steps=2, mixture=mixture, start=kept.checkpoint, evaluate_at=(0,))).result
+    further = making.obtain(prepared, Run(steps=2, mixture=mixture, start=kept.checkpoint, evaluate_at=(0,))).result
     np.testing.assert_allclose(further.losses[0], kept.final)
-    child = proxies.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.5))
+    child = children.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.5))
     assert child.problem.examples.tolist() == [20, 10, 4, 2]
-    quarter = proxies.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.25)).partition.train
+    quarter = children.child_of(prepared, Run(steps=2, mixture=mixture, subsample=0.25)).partition.train
     assert set(np.flatnonzero(quarter >= 0)) < set(np.flatnonzero(child.partition.train >= 0)), "nested"
     with pytest.raises(MixerError, match="no longer in the cache"):
-        proxies.obtain(prepared, Run(steps=2, mixture=mixture, start=Checkpoint(key="gone")))
+        making.obtain(prepared, Run(steps=2, mixture=mixture, start=Checkpoint(key="gone")))
 
 
 @pytest.mark.parametrize(
@@ -488,7 +489,7 @@ def test_bad_orders_are_one_line(open_lab, order: dict[str, Any], says: str):
     prepared, *_ = open_lab()
     mixture = None if says.startswith("either") else even(prepared.problem)
     with pytest.raises(ValueError, match=says):
-        proxies.obtain(prepared, Run(mixture=mixture, **order))
+        making.obtain(prepared, Run(mixture=mixture, **order))
 
 
 class Climber(Mixer):
@@ -545,9 +546,9 @@ class Focus(Mixer):
 
 def test_loss_weights_can_follow_from_the_batch(open_lab):
     prepared, *_ = open_lab()
-    reference = proxies.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
+    reference = making.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
     assert reference is not None
-    child = proxies.child_of(prepared, Run(steps=5, mixer=Focus(Weighing(reference=reference.key))))
+    child = children.child_of(prepared, Run(steps=5, mixer=Focus(Weighing(reference=reference.key))))
     trainer = child.trainer(child.mixer.needs().signals)
     mixture = child.mixer.start(child.problem, None)  # type: ignore[arg-type]
     twin = child.trainer(())
@@ -560,7 +561,7 @@ def test_loss_weights_can_follow_from_the_batch(open_lab):
     (batch,) = child.mixer.batches  # type: ignore[attr-defined]
     assert batch.losses.shape == batch.mask.shape == batch.reference.shape
     assert batch.examples.sum() == prepared.recipe.batch_size
-    kept = kept_model(child, reference)
+    kept = kept_model(child.main_task, child.cache, reference)
     drawn, _ = child.trainer(()).sampler.draw(mixture.weights, 0, prepared.recipe.batch_size)
     tokens = prepared.task.batch(prepared.corpus, "train", drawn)
     with torch.no_grad():
@@ -573,10 +574,10 @@ def test_loss_weights_can_follow_from_the_batch(open_lab):
 
 def test_a_reference_is_on_the_bill(open_lab):
     prepared, *_ = open_lab()
-    reference = proxies.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
+    reference = making.obtain(prepared, Run(steps=3, mixture=even(prepared.problem), keep=True)).result.checkpoint
     assert reference is not None
-    plain = proxies.obtain(prepared, Run(steps=4, mixer=Focus())).result
-    compared = proxies.obtain(prepared, Run(steps=4, mixer=Focus(Weighing(reference=reference.key)))).result
+    plain = making.obtain(prepared, Run(steps=4, mixer=Focus())).result
+    compared = making.obtain(prepared, Run(steps=4, mixer=Focus(Weighing(reference=reference.key)))).result
     forward = pass_flops(prepared, prepared.build_model()).forward
     assert compared.flops - plain.flops == pytest.approx(4 * forward)
-    assert proxies.price(prepared, Run(steps=4, mixer=Focus())) >= plain.flops
+    assert prices.price(prepared, Run(steps=4, mixer=Focus())) >= plain.flops

@@ -12,8 +12,8 @@ from scipy.special import expit, logit
 
 from harness.cli import main
 from harness.errors import UserError
+from harness.leaderboard.robustness import fit, robustness, table
 from harness.leaderboard.robustness_picture import robustness_picture
-from harness.robustness import fit, robustness, table
 
 from . import rows_factory as factory
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.prepare import Prepared, prepare
+from harness.prepare import prepare
+from harness.prepared import Prepared
 from harness.trainer import DivergedError
 from mixers.base import DomainGradients, Mixture, TrainLosses
 

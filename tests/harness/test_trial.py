@@ -10,8 +10,9 @@ import pytest
 
 from harness.conformance.toy_task import DOMAINS
 from harness.ledger import Ledger
-from harness.partitions import PaidRegroupLab, target_shares
+from harness.partitions import PaidRegroupLab
 from harness.prepare import prepare
+from harness.prepared import target_shares
 from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition

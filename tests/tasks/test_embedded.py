@@ -10,8 +10,8 @@ import pytest
 
 from tasks.base import SPLITS, TaskError
 from tasks.sources import embedded, packages
-from tasks.sources.base import Document
 from tasks.sources.dedupe import distinct
+from tasks.sources.documents import Document
 from tasks.sources.embedded import CAPS, TARGET, Embedded
 from tasks.sources.published import FINGERPRINTS
 from tasks.sources.split import split_origins

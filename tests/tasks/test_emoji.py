@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from tasks.base import SPLITS, TaskError
-from tasks.clip.images import decode, pixel_digest
+from tasks.clip.images import decode
 from tasks.sources import emoji
 from tasks.sources.captioned import Captioned, gather_small, groups, split_groups
 from tasks.sources.emoji import CAPTIONS, DOMAINS, PINS, SMALLEST_CLASS, TARGET, Emoji
+from tasks.sources.pixels import pixel_digest
 
 from .test_multimodal import needs_emoji
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.base import SPLITS, TaskError
-from tasks.sources.base import Document, take_origins
 from tasks.sources.dedupe import distinct
+from tasks.sources.documents import Document, take_origins
 from tasks.sources.folder import Folder
 from tasks.sources.jsonl import Jsonl
 from tasks.sources.packages import digest
