@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from harness.leaderboard import notes, tables, wording
 from harness.leaderboard.curves import Curve, curves_of
-from harness.leaderboard.figures import COLOURS, GRID, INK, MARKERS, MUTED
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
+from harness.leaderboard.style import COLOURS, INK, MARKERS, MUTED, quiet
 
 PANELS = (("runs", "runs bought before training"), ("cost", "FLOPs of these runs, in main runs (counted)"))
 
@@ -97,10 +97,4 @@ def _axis(axes: Axes, values: list[float], label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label, color=INK)
-    axes.grid(True, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)
+    quiet(axes)

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.leaderboard import tables, wording
-from harness.leaderboard.figures import INK, MUTED
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
 from harness.leaderboard.rows import Row, cut_of, is_scored
+from harness.leaderboard.style import INK, MUTED
 
 # A panel shows at most this many domains; the rest is one band.
 SHOWN = 12

@@ -16,11 +16,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.leaderboard import figures, notes, tables
+from harness.leaderboard import notes, tables
 from harness.leaderboard.curve_picture import curve_picture
 from harness.leaderboard.groups import Group, split
 from harness.leaderboard.mixtures import mixture_picture
 from harness.leaderboard.pictures import Picture
+from harness.leaderboard.quality_picture import quality_picture
 from harness.leaderboard.rows import PUBLISHED, Row, RowsError, checked, merge, read_rows
 
 ROWS, README, CSV, FIGURES, NOTES = "rows.jsonl.gz", "README.md", "leaderboard.csv", "figures", "notes.md"
@@ -110,7 +111,7 @@ def _slugs(groups: Sequence[Group]) -> list[str]:
 def _pictures(group: Group, slug: str) -> dict[str, tuple[str, Picture]]:
     """File name -> (caption, picture)."""
     found = {
-        f"quality-{slug}.png": ("Quality against counted overhead", figures.quality_picture(group)),
+        f"quality-{slug}.png": ("Quality against counted overhead", quality_picture(group)),
         f"curves-{slug}.png": ("Quality against what was bought", curve_picture(group)),
         f"mixtures-{slug}.png": ("Mixture over time", mixture_picture(group)),
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import special
 
-from harness.leaderboard.figures import COLOURS, GRID, INK, MARKERS, MUTED
 from harness.leaderboard.pictures import Picture
 from harness.leaderboard.robustness import Robustness
+from harness.leaderboard.style import COLOURS, INK, MARKERS, MUTED, quiet
 from harness.leaderboard.wording import short_names
 
 _LOW = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -66,7 +65,8 @@ def draw(data: dict[str, Any]) -> Figure:
     for axis, label, key in ((axes.xaxis, data["x_label"], "x"), (axes.yaxis, data["y_label"], "y")):
         _ticks(axis, [point[key] for point in data["points"]])
         axis.set_label_text(label, color=INK, fontsize=9)
-    _quiet(axes)
+    quiet(axes)
+    axes.margins(0.06)
     figure.text(0.1, 0.945, data["title"], fontsize=12, fontweight="bold", color=INK)
     figure.text(0.1, 0.905, data["subtitle"], fontsize=8, color=MUTED)
     figure.legend(loc="upper left", bbox_to_anchor=(0.71, 0.87), frameon=False, fontsize=8)
@@ -79,14 +79,3 @@ def _ticks(axis: Any, values: list[float]) -> None:
     high = min((tick for tick in TICKS if tick >= max(values)), default=TICKS[-1])
     shown = [tick for tick in TICKS if low <= tick <= high]
     axis.set_ticks(np.asarray(special.logit(shown)), labels=[f"{100 * tick:g}" for tick in shown])
-
-
-def _quiet(axes: Axes) -> None:
-    axes.grid(True, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.margins(0.06)
-    axes.tick_params(colors=MUTED, labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)
