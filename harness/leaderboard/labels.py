@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+NEAR, FAR = 3, 40  # how many heights of a name it may be moved up or down
+COLUMNS = 12  # and how often to the side
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
 
 
@@ -62,18 +64,20 @@ def _free_spot(
 ) -> tuple[float, float]:
     """The place nearest to (x, y) where a box overlaps none of those placed: up and down first, then to the side.
 
-    right: where the picture ends. side: 1 goes on to the right, -1 to the left.
+    right: where the picture ends. side: 1 goes on to the right, -1 to the left. Where nothing near is free, farther up
+    and down.
     """
-    for column in range(12):
-        left = x + side * column * 35
-        if left + width > right:
-            break
-        for step in range(25):
-            for sign in (1, -1):
-                centre = y + sign * step * height / 2
-                inside = limits[0] + height / 2 <= centre <= limits[1] - height / 2
-                if inside and step * height / 2 <= 3 * height and not _covered(left, centre, width, height, placed):
-                    return left, centre
+    for reach in (NEAR, FAR):
+        for column in range(COLUMNS):
+            left = x + side * column * 35
+            if not 0 <= left <= right - width:
+                break
+            for step in range(2 * reach + 1):
+                for sign in (1, -1):
+                    centre = y + sign * step * height / 2
+                    inside = limits[0] + height / 2 <= centre <= limits[1] - height / 2
+                    if inside and not _covered(left, centre, width, height, placed):
+                        return left, centre
     return x, y
 
 
