@@ -76,7 +76,9 @@ def _comparison(group: Group, baseline: str) -> str:
         aggregate: {c: by_seed(cells[c], result.metric, aggregate) for c in cells} for aggregate in ("target", "macro")
     }
     target = {pair: r for pair in pairs if (r := stats.paired(*(columns["target"][cell] for cell in pair)))}
-    adjusted, tests = corrected(target, representatives(columns["target"]))
+    yardsticks = {line.cell for line in result.lines if line.reference}
+    tested = {pair: made for pair, made in target.items() if pair[0] not in yardsticks}
+    adjusted, tests = corrected(tested, representatives(columns["target"]))
     n = tables.decimals(result)
     body = []
     for line in result.lines:
@@ -86,10 +88,12 @@ def _comparison(group: Group, baseline: str) -> str:
         ours, theirs = (columns["target"][cell] for cell in pair)
         macro = stats.paired(*(columns["macro"][cell] for cell in pair))
         assert macro is not None
-        p = adjusted[frozenset(pair)]
+        p = adjusted.get(frozenset(pair))
         wins = sum(result.better(ours[seed] - theirs[seed]) for seed in target[pair].seeds)
         outcome = (
-            "identical"
+            "reference"
+            if line.reference
+            else "identical"
             if target[pair].identical
             else "not separable"
             if p is None or p >= stats.ALPHA

@@ -185,6 +185,14 @@ def test_compare_with_a_baseline_of_choice():
         compare(small_board(), "unifrom")
 
 
+def test_compare_tests_no_reference_and_names_it():
+    plain, text = compare(small_board(), "rnb"), compare(reference_board(), "rnb")
+    assert "Holm over 2 tests" in text
+    assert line_of(text, "uniform").split() == line_of(plain, "uniform").split()
+    assert "reference" in line_of(text, "best_static", "reference")
+    assert "Holm over 3 tests" in compare(reference_board(), "best_static"), "who asks for it gets it"
+
+
 def test_csv_has_the_table_in_numbers():
     lines = leaderboard_csv([only(small_board())]).splitlines()
     assert len(lines) == 4
