@@ -10,8 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from mixers import gaussian, optimum, proxies, swarm
 from mixers.base import Array, BoolArray, Choices, IntArray, Lab, MixerError, Mixture, Problem, Purchases, Span, space
+from mixers.evidence import Evidence
 from mixers.gaussian import Inputs, Process, Settings
-from mixers.offline import SIMULATION, Evidence, OfflineConfig, OfflineMixer
+from mixers.offline import SIMULATION, OfflineMixer
+from mixers.offline_config import OfflineConfig
 from mixers.proxies import Ladder
 from mixers.surrogates import Surrogate
 
@@ -68,7 +70,7 @@ class Admire(OfflineMixer):
         costs: of a run at each size, for the choice of the next; none: sizes relative to the last. initial: mixtures
         before the first choice; none: m + 1. runs: at most, with several sizes; none: 3 times ``proxies``. candidates:
         for the next run. answers: for the answer. values: samples of the least loss (scripts: 1). iterations: of a fit.
-        model, inputs, ard: see the class. The others: :class:`mixers.offline.OfflineConfig`.
+        model, inputs, ard: see the class. The others: :class:`mixers.offline_config.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "admire"

@@ -11,7 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from mixers import optimum, proxies, surrogates, swarm
 from mixers.base import Array, Choices, IntArray, Lab, MixerError, Mixture, Problem, Span, space
-from mixers.offline import SIMULATION, Evidence, OfflineConfig, OfflineMixer
+from mixers.evidence import Evidence
+from mixers.offline import SIMULATION, OfflineMixer
+from mixers.offline_config import OfflineConfig
 from mixers.surrogates import Surrogate, TreeSettings
 
 PROPOSALS, PICKS = 1000, 3  # seeds of what is drawn, the first plus the number of runs before it
@@ -67,7 +69,7 @@ class Climb(OfflineMixer):
         """rounds: how the runs are shared out. exploration: N / M. candidates: scored in a round, and for the answer.
 
         final, margin: see the class. depth, min_leaf, patience: of LightGBM (paper). learning_rate, trees, l1, l2,
-        inner_share: its others. The rest: :class:`mixers.offline.OfflineConfig`.
+        inner_share: its others. The rest: :class:`mixers.offline_config.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "climb"

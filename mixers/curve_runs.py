@@ -20,7 +20,7 @@ class CurveConfig:
     budgets: runs on a mixture, their steps geometric from ``smallest`` to ``largest``, as shares of the main run's.
     budget: where the curves are read, as a share of the main run's examples. proxy_size, match_repetition,
     validation_examples: see :class:`mixers.proxies.Fidelity`. target, max_epochs: see
-    :class:`mixers.offline.OfflineConfig`. draws: of the bootstrap.
+    :class:`mixers.offline_config.OfflineConfig`. draws: of the bootstrap.
     """
 
     budgets: int = 4

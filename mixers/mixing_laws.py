@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from mixers import optimum, surrogates, swarm
 from mixers.base import Array, Lab, MixerError, Mixture, Problem, Purchases, Span, space
-from mixers.offline import OfflineConfig, OfflineMixer
+from mixers.offline import OfflineMixer
+from mixers.offline_config import OfflineConfig
 from mixers.reuse import Reuse, collapse
 from mixers.surrogates import LogLinear, Surrogate
 
@@ -59,7 +60,7 @@ class MixingLaws(OfflineMixer):
 
         huber: where the fit's misfit turns linear, in units of the loss. starts: of each fit. reuse: shares of domains
         that keep their proportions, as in ``reuse={wiki: 0.3, code: 0.1}``; the report calls their sum ``reused``. The
-        others: :class:`mixers.offline.OfflineConfig`.
+        others: :class:`mixers.offline_config.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "mixing_laws"

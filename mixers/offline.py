@@ -8,103 +8,20 @@ one-shot mixer runs a swarm that is drawn beforehand; an iterative one has a loo
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mixers import proxies, swarm
-from mixers.base import Array, BoolArray, IntArray, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases
+from mixers.base import Array, Lab, Mixer, Mixture, Needs, Problem, Purchases
+from mixers.evidence import Evidence, cautions, named
+from mixers.offline_config import OfflineConfig
 from mixers.proxies import Fidelity
 from mixers.surrogates import Surrogate, agreement, left_out
-from mixers.swarm import STRENGTHS, Swarm
 
 SWARM, SIMULATION = 0, 1  # seeds of what is drawn
 FOLDS = 3
-MOST = 0.5  # a recommendation of this much on one rare domain is called degenerate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfflineConfig:
-    """Fields of every offline mixer.
-
-    proxies: number of proxy runs; ``None``: 3 (m + 1) (Olmix). proxy_share, proxy_size: their steps and parameters as
-    shares of the main run's. match_repetition: see :class:`mixers.proxies.Fidelity`. validation_examples: of each
-    target, 0: all. target: the one whose loss is lowered; ``None``: all, by the problem's target shares. temperature,
-    strengths, floor, prior_cap: see :class:`mixers.swarm.Swarm`. max_epochs: the recommendation repeats no domain more
-    often in the main run; ``None``: no limit.
-    """
-
-    proxies: int | None = None
-    proxy_share: float = 0.1
-    proxy_size: float = 1.0
-    match_repetition: bool = False
-    validation_examples: int = 0
-    target: str | None = None
-    temperature: float = 0.5
-    strengths: tuple[float, ...] = STRENGTHS
-    floor: float = 2e-4
-    prior_cap: float | None = 15.0
-    max_epochs: float | None = None
-
-    mixer: ClassVar[str] = "offline"  # begins every message
-
-    def __post_init__(self) -> None:
-        self.fidelity.checked(self.mixer)
-        self.swarm.checked(self.mixer)
-        if self.proxies is not None and self.proxies < 3:
-            raise MixerError(f"{self.mixer}: proxies must be at least 3, or none for 3 (m + 1), not {self.proxies}")
-        if self.max_epochs is not None and not 0.0 < self.max_epochs < float("inf"):
-            raise MixerError(f"{self.mixer}: max_epochs must be positive and finite, or none, not {self.max_epochs}")
-
-    @property
-    def fidelity(self) -> Fidelity:
-        """What a proxy run is."""
-        return Fidelity(
-            share=self.proxy_share,
-            size=self.proxy_size,
-            match_repetition=self.match_repetition,
-            validation_examples=self.validation_examples,
-        )
-
-    @property
-    def swarm(self) -> Swarm:
-        """How its mixture is drawn."""
-        return Swarm(temperature=self.temperature, strengths=self.strengths, floor=self.floor, prior_cap=self.prior_cap)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What runs have shown, with the domains in canonical order, so that their places and names change nothing.
-
-    home: the problem in that order. inputs: [k, m + e], a run's mixture and, where runs differ in more, further
-    columns. losses: [k, n], finite, of the targets that count; shares: [n], their weights. rows: [k] positions of the
-    runs among all that were made; used: by target of the problem, whether it counts.
-    """
-
-    home: Problem
-    inputs: Array
-    losses: Array
-    shares: Array
-    rows: IntArray
-    used: BoolArray
-
-    @property
-    def mixtures(self) -> Array:
-        """[k, m]."""
-        return self.inputs[:, : self.home.m]
-
-    @property
-    def values(self) -> Array:
-        """[k] weighted losses: what is to be lowered."""
-        return np.asarray(self.losses @ self.shares)
-
-    @property
-    def alike(self) -> BoolArray:
-        """[k] which runs are at the largest value of every further column, and so can be compared with each other."""
-        further = self.inputs[:, self.home.m :]
-        return np.asarray((further == further.max(axis=0)).all(axis=1))
 
 
 class OfflineMixer(Mixer):
@@ -196,28 +113,14 @@ class OfflineMixer(Mixer):
             "in_sample": agreement(truth, surrogate.predict(x) @ shares),
             "left_out": left,
             "predicted": float((surrogate.predict(best[None]) @ shares)[0]),
-            "best_run": {"measured": float(truth[first]), "mixture": _named(home, runs.mixtures[first])},
-            "recommended": _named(home, best),
-            **self._cautions(home, runs.mixtures, best),
+            "best_run": {"measured": float(truth[first]), "mixture": named(home, runs.mixtures[first])},
+            "recommended": named(home, best),
+            **cautions(home, runs.mixtures, best),
             **self._remarks,
             **({"skipped_targets": skipped} if skipped else {}),
             **({"runs_without_losses": made - len(x)} if len(x) < made else {}),
         }
         return problem.mixture(best[swarm.columns(home, problem)])
-
-    def _cautions(self, home: Problem, x: Array, best: Array) -> dict[str, Any]:
-        """How far the recommendation, [m], lies from the runs' mixtures, x [k, m], and what is odd about it."""
-        # One run at a time: with many domains k^2 m numbers would not fit into memory.
-        apart = np.stack([0.5 * np.abs(x - one).sum(axis=1) for one in x]) + 2.0 * np.eye(len(x))
-        nearest, usual = float(0.5 * np.abs(x - best).sum(axis=1).min()), float(apart.min(axis=1).max())
-        top = int(best.argmax())
-        beyond = {home.domains[i]: float(x[:, i].max()) for i in np.flatnonzero(best > x.max(axis=0) + 1e-9)}
-        found: dict[str, Any] = {"nearest_run": nearest, "farthest_neighbours": usual}
-        if nearest > usual or beyond:
-            found["out_of_support"] = {"beyond_largest_share": beyond}
-        if best[top] >= MOST and home.train_shares[top] <= 0.5 / home.m:
-            found["degenerate"] = {"domain": home.domains[top], "train_share": float(home.train_shares[top])}
-        return found
 
     def pool(self, home: Problem, count: int, seed: int) -> Array:
         """[count, m] further mixtures of the swarm to choose from, within the caps on repetition."""
@@ -247,8 +150,3 @@ class OfflineMixer(Mixer):
         of an even share of the training data.
         """
         return self._report
-
-
-def _named(problem: Problem, weights: Array) -> dict[str, float]:
-    """Shares above 0 by domain."""
-    return {name: float(w) for name, w in zip(problem.domains, weights, strict=True) if w > 0.0}

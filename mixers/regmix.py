@@ -9,7 +9,8 @@ import numpy as np
 
 from mixers import optimum, surrogates, swarm
 from mixers.base import Array, Choices, Lab, MixerError, Mixture, Problem, Span, space
-from mixers.offline import SIMULATION, OfflineConfig, OfflineMixer
+from mixers.offline import SIMULATION, OfflineMixer
+from mixers.offline_config import OfflineConfig
 from mixers.surrogates import Surrogate, TreeSettings
 from mixers.swarm import Swarm
 
@@ -57,7 +58,7 @@ class RegMix(OfflineMixer):
 
         learning_rate, rounds, patience: of LightGBM, as released (n). inner_share: runs that early stopping looks at.
         min_leaf: runs in a leaf; ``None``: a tenth of them, from 2 to 20. ridge: penalty of ``linear``. search: see
-        the class. The others: :class:`mixers.offline.OfflineConfig`.
+        the class. The others: :class:`mixers.offline_config.OfflineConfig`.
         """
 
         mixer: ClassVar[str] = "regmix"

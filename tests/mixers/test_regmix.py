@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from mixers import surrogates
 from mixers.base import MixerError
+from mixers.evidence import cautions
 from mixers.mixing_laws import MixingLaws
 from mixers.regmix import RegMix
 from mixers.simplex import total_variation
@@ -261,10 +262,10 @@ def test_remarks_on_many_domains_need_little_memory():
     x = np.random.default_rng(0).dirichlet(np.ones(120), 363)
     problem = make_problem(train=np.full(120, 1 / 120), target=np.full(120, 1 / 120))
     tracemalloc.start()
-    found = RegMix()._cautions(problem, x, x[0])
+    found = cautions(problem, x, x[0])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2e7
     apart = 0.5 * np.abs(x[:40, None] - x[None, :40]).sum(axis=2) + 2.0 * np.eye(40)
-    assert RegMix()._cautions(problem, x[:40], x[0])["farthest_neighbours"] == apart.min(axis=1).max()
+    assert cautions(problem, x[:40], x[0])["farthest_neighbours"] == apart.min(axis=1).max()
     assert found["nearest_run"] == 0.0
