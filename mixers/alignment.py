@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixers import optimum, simplex
+from mixers import convex, simplex
 from mixers.base import Array
 
 TOLERANCE = 1e-6  # of a distance that lies between 0 and 2
@@ -26,12 +26,13 @@ def align(vectors: Array, target: Array, prior: Array, *, caps: Array, delta: fl
     vectors: [m, k]. target: [k]. prior: [m], where the solve starts. caps: [m]; where they sum to less than one, what
     they allow in proportion.
     """
-    return optimum.solve(
+    return convex.solve(
         lambda r: vectors @ np.clip((r @ vectors - target) / delta, -1.0, 1.0),
         prior,
         caps=caps if caps.sum() >= 1.0 else simplex.normalise(caps),
         kl=kl,
         tolerance=TOLERANCE,
+        value=lambda r: huber(r @ vectors - target, delta),
     )
 
 

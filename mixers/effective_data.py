@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from mixers import optimum
+from mixers import convex
 from mixers.base import Array, IntArray, MixerError
 
 BETAS = np.geomspace(0.01, 3.0, 48)  # ends: the bounds of beta
@@ -107,12 +107,13 @@ def minimum(
     whole: [m] what a share of 1 of each domain amounts to. rough: to 1e-5 of a loss in place of 1e-8.
     """
     try:
-        return optimum.solve(
+        return convex.solve(
             lambda mixture: whole * laws.gradient(mixture * whole, weights),
             prior,
             caps=caps,
             tolerance=1e-5 if rough else 1e-8,
             iterations=2_000 if rough else 50_000,
+            value=None if rough else lambda mixture: float(laws.predict((mixture * whole)[None])[0] @ weights),
         )
     except MixerError:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from mixers import optimum, surrogates, swarm
+from mixers import convex, optimum, surrogates, swarm
 from mixers.base import Array, Lab, MixerError, Mixture, Problem, Purchases, Span, space
 from mixers.offline import OfflineMixer
 from mixers.offline_config import OfflineConfig
@@ -104,9 +104,10 @@ class MixingLaws(OfflineMixer):
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:
         """The minimum, within the caps."""
         assert isinstance(surrogate, LogLinear)
-        return optimum.solve(
+        return convex.solve(
             lambda p: surrogate.gradient(p, shares),
             home.train_shares,
             caps=swarm.repetition_caps(home, self.config.max_epochs),
             kl=self.config.kl,
+            value=lambda p: float(optimum.predicted(surrogate, shares, p[None])[0]),
         )

@@ -53,7 +53,7 @@ class SftDmo(Mixer):
       lets a run repeat its domains as often as the main run would.
     - Weighted by target shares; ``equal`` is the paper's sum. A target that is no training domain has no data of its
       own in this law: it is skipped and reported, and another takes its weight. Where all are so, the mixer refuses.
-    - The convex sum is minimised by :func:`mixers.optimum.solve`, in place of SLSQP; max_epochs caps it.
+    - The convex sum is minimised by :func:`mixers.convex.solve`, in place of SLSQP; max_epochs caps it.
     - count: N in examples, or in units (tokens, pairs) by each domain's mean length; runs have equal amounts by it.
     - same_length, ours: all runs are as long as the base run, so that other domains give up what one gains. On a table,
       whose runs have one length, same_length=true,proxy_share=1 is right, and the default is not.

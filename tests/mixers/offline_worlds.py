@@ -72,3 +72,10 @@ def best(lab):
         if values.min() < value:
             centre, value = drawn[values.argmin()], float(values.min())
     return centre, value
+
+
+def law(seed, n=3, m=4):
+    """A random law of n targets over m domains."""
+    rng = np.random.default_rng(seed)
+    t = rng.normal(size=(n, m))
+    return LogLinear(c=rng.uniform(0, 2, n), b=rng.normal(size=n), t=t - t.mean(axis=1, keepdims=True))

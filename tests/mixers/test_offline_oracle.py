@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mixer_fakes import make_problem
 
-from mixers import optimum, surrogates
+from mixers import convex, surrogates
 from mixers.simplex import normalise
 from mixers.surrogates import LogLinear
 from mixers.swarm import Swarm
@@ -43,7 +43,7 @@ def test_our_solve_gives_the_official_mixture(case):
     law = LogLinear(c=np.zeros(len(slopes)), b=np.zeros(len(slopes)), t=slopes)
     prior = np.array(case["prior"])
     caps = np.ones(prior.size) if case["caps"] is None else np.minimum(case["caps"], 1.0)
-    found = optimum.solve(lambda p: law.gradient(p, weights), prior, caps=caps, kl=case["kl"], tolerance=1e-12)
+    found = convex.solve(lambda p: law.gradient(p, weights), prior, caps=caps, kl=case["kl"], tolerance=1e-12)
     np.testing.assert_allclose(found, case["expected"], atol=2e-6)
 
 
