@@ -81,8 +81,16 @@ class MixingLaws(OfflineMixer):
                     raise MixerError(f"mixing_laws: {rule}")
 
     def _reuse(self, problem: Problem) -> Reuse | None:
-        kept = self.config.reuse
-        return collapse(problem, kept, self.name) if kept else None
+        kept, most = self.config.reuse, self.config.max_epochs
+        if not kept:
+            return None
+        reuse = collapse(problem, kept, self.name)
+        if swarm.short(reuse.problem, most) and not swarm.short(problem, most):
+            raise MixerError(
+                f"{self.name}: within max_epochs={most:g} the data do not fill the run while {', '.join(kept)} keep "
+                "their proportions; raise max_epochs, or leave the scarcest of them out of reuse"
+            )
+        return reuse
 
     def purchases(self, problem: Problem) -> Purchases:
         """The proxy runs, exactly."""

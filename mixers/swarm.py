@@ -51,8 +51,18 @@ def repetition_caps(problem: Problem, max_epochs: float | None) -> Array:
     """
     if max_epochs is None:
         return np.ones(problem.m)
-    caps = max_epochs * problem.examples / (float(problem.steps) * problem.batch_size)
+    caps = _filled(problem, max_epochs)
     return simplex.normalise(caps) if caps.sum() < 1.0 else np.minimum(caps, 1.0)
+
+
+def short(problem: Problem, max_epochs: float | None) -> bool:
+    """Whether so many epochs of all data are less than the budget."""
+    return max_epochs is not None and float(_filled(problem, max_epochs).sum()) < 1.0
+
+
+def _filled(problem: Problem, max_epochs: float) -> Array:
+    """[m] shares of the budget that so many epochs of each domain fill."""
+    return np.asarray(max_epochs * problem.examples / (float(problem.steps) * problem.batch_size))
 
 
 def untried(mixtures: Array, tried: Array, apart: float) -> Array:
