@@ -16,6 +16,7 @@ from harness.orders import Made
 from harness.prepared import Prepared
 from harness.proxies.children import child_of, key_of
 from harness.store import held, read_json, save_checkpoint, write_json
+from harness.trainer import DivergedError
 from harness.validation import validated
 from mixers.base import Checkpoint, Run, RunResult
 
@@ -77,23 +78,41 @@ def _train(child: Prepared, run: Run, folder: Path, progress: Progress, waited: 
         validation_examples=run.validation_examples,
         keep_at=run.keep_at,
     )
-    training.run()
+    finite = _ran(training, run)
     ledger, batch = child.ledger, child.recipe.batch_size
     evaluations = len(at) * training.flops.forward * validated(child, run.validation_examples) / batch
+    trained = ledger.flops["training"] + ledger.flops["mixing"] if finite else training.flops.training * run.steps
     if run.keep:
         save_checkpoint(folder / "model.pt", training.trainer.model.state_dict())
     seconds = time.perf_counter() - begin + ledger.made_elsewhere
+    nothing = [math.nan] * len(child.problem.targets)
+    losses = [training.evaluations[step] if finite else nothing for step in at]
     data = {
         "steps": list(at),
-        "losses": [[None if math.isnan(x) else x for x in training.evaluations[step]] for step in at],
+        "losses": [[x if math.isfinite(x) else None for x in row] for row in losses],
         "state": child.mixer.state_dict(),
         "size": run.size,
-        "flops": ledger.flops["training"] + ledger.flops["mixing"] + evaluations,
+        "flops": trained + evaluations,
         "seconds": seconds,
     }
     write_json(folder / "result.json", data)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Made(result=_result(data, folder.name, run), seconds=seconds, cached=False, elsewhere=-waited)
+
+
+def _ran(training: MixedTraining, run: Run) -> bool:
+    """Train; whether losses stayed finite. A run that is bought for its model or its mixer's state must not diverge.
+
+    Raises :class:`DivergedError` for such a run: its buyer has no use for what is left. Losses of other runs are NaN,
+    which every buyer of losses copes with, and cost as much as they would have.
+    """
+    try:
+        training.run()
+    except DivergedError:
+        if run.mixture is None or run.keep or run.keep_at:
+            raise
+        return False
+    return True
 
 
 def _stored(folder: Path, run: Run, waited: float = 0.0) -> Made:
