@@ -66,8 +66,9 @@ class RunResult:
     """What came of a run.
 
     steps: when it was evaluated, ascending, the end last. losses: [len(steps), n] mean validation losses by target,
-    NaN where a target has no example. state: ``state_dict`` of the mixer that drove it, at the end. checkpoint: where
-    it was to be kept. flops: all that it cost. checkpoints: the models kept on the way, by step.
+    NaN where a target has no example, and all of them where the run diverged. state: ``state_dict`` of the mixer that
+    drove it, at the end. checkpoint: where it was to be kept. flops: all that it cost. checkpoints: the models kept on
+    the way, by step.
     """
 
     steps: tuple[int, ...]

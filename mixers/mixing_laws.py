@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+from scipy import special
+
 from mixers import convex, optimum, surrogates, swarm
 from mixers.base import Array, Lab, MixerError, Mixture, Problem, Purchases, Span, space
-from mixers.offline import OfflineMixer
+from mixers.offline import SIMULATION, OfflineMixer
 from mixers.offline_config import OfflineConfig
 from mixers.reuse import Reuse, collapse
 from mixers.surrogates import LogLinear, Surrogate
+
+DRAWS, DIRECTIONS = 10_000, 512  # of the search that takes the place of a solve that does not end
 
 
 class MixingLaws(OfflineMixer):
@@ -44,6 +49,8 @@ class MixingLaws(OfflineMixer):
       shares relative to each other, and the search is over the others and their sum (:mod:`mixers.reuse`). Its partial
       reuse frees further domains, chosen by hand: leave them out of ``reuse``.
     - Weighted by target shares, as in the paper's law for an unknown validation mixture; Olmix weighs targets equally.
+    - With fewer runs than a law's m + 2 parameters some laws explode between the runs, and the solve may not end. The
+      answer is then the best of many draws, moved towards others; the report says ``solved: false``.
     - Scale: losses times s act as Huber's threshold divided by s, and as kl divided by s.
     """
 
@@ -112,10 +119,22 @@ class MixingLaws(OfflineMixer):
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:
         """The minimum, within the caps."""
         assert isinstance(surrogate, LogLinear)
-        return convex.solve(
-            lambda p: surrogate.gradient(p, shares),
-            home.train_shares,
-            caps=swarm.repetition_caps(home, self.config.max_epochs),
-            kl=self.config.kl,
-            value=lambda p: float(optimum.predicted(surrogate, shares, p[None])[0]),
-        )
+        kl = self.config.kl
+        self._remarks.pop("solved", None)
+        try:
+            return convex.solve(
+                lambda p: surrogate.gradient(p, shares),
+                home.train_shares,
+                caps=swarm.repetition_caps(home, self.config.max_epochs),
+                kl=kl,
+                value=lambda p: float(optimum.predicted(surrogate, shares, p[None])[0]),
+            )
+        except MixerError:
+            self._remarks["solved"] = False
+
+        def value(mixtures: Array) -> Array:
+            apart = special.rel_entr(mixtures, home.train_shares).sum(axis=1)
+            return np.asarray(optimum.predicted(surrogate, shares, mixtures) + kl * apart)
+
+        pool = self.pool(home, DRAWS, SIMULATION)
+        return optimum.refine(value, pool[value(pool).argmin()], pool[:DIRECTIONS])

@@ -48,7 +48,8 @@ class LogLinear:
 
     def gradient(self, mixture: Array, weights: Array) -> Array:
         """[m] gradient of the weighted sum of the losses, weights [n], at one mixture [m]."""
-        return np.asarray((weights * np.exp(self.b + self.t @ mixture)) @ self.t)
+        power = np.exp(np.minimum(self.b + self.t @ mixture, HIGHEST_EXPONENT))
+        return np.asarray((weights * power) @ self.t)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from mixer_fakes import make_problem
 from offline_worlds import EXAMPLES, LAW, TRAIN, LawLab, best, world
+from scipy import special
 
 from mixers.base import MixerError
 from mixers.mixing_laws import MixingLaws
 from mixers.simplex import total_variation
+from mixers.surrogates import LogLinear
 
 ORDER = [2, 0, 3, 1]
 
@@ -183,3 +185,31 @@ def test_a_target_that_does_not_exist_is_refused_before_anything_is_bought():
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^mixing_laws: {rule}$"):
         MixingLaws.Config(**fields)
+
+
+@pytest.mark.parametrize("fields", [{}, {"kl": 0.05, "max_epochs": 4.0}])
+def test_a_solve_that_does_not_end_is_replaced_by_a_search_and_said(monkeypatch, fields):
+    problem = world(steps=300, batch_size=100)
+    solved, mixer = start(problem, proxies=40, **fields)
+    assert "solved" not in mixer.report()
+
+    def endless(*_, **__):
+        raise MixerError("it does not end")
+
+    monkeypatch.setattr("mixers.convex.solve", endless)
+    searched, mixer = start(problem, proxies=40, **fields)
+    assert mixer.report()["solved"] is False
+    lab = LawLab(problem)
+    penalty = [
+        fields.get("kl", 0.0) * special.rel_entr(weights, problem.train_shares).sum() for weights in (solved, searched)
+    ]
+    assert lab.truth(searched) + penalty[1] <= lab.truth(solved) + penalty[0] + 0.01
+    if fields:
+        assert np.all(searched <= 4.0 * problem.examples / 30_000 + 1e-9)
+
+
+def test_an_exploding_law_has_a_finite_slope():
+    explosive = LogLinear(c=np.zeros(1), b=np.array([800.0]), t=np.array([[-900.0, 300.0, 300.0, 300.0]]))
+    with np.errstate(all="raise"):
+        slope = explosive.gradient(np.full(4, 0.25), np.ones(1))
+    assert np.isfinite(slope).all()

@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import least_squares
-from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor
 
 from tasks import fitted_table as module
 from tasks.base import TaskError
 from tasks.cache import load_arrays, save_arrays
 from tasks.fitted_table import FittedTable
-from tasks.sources import regmix_tables
 from tasks.surrogates.gaussian_process import GaussianProcess
 from tasks.surrogates.trees import Trees
 from tasks.tabular import SURROGATES, Tabular
@@ -280,38 +277,6 @@ def test_the_error_of_the_score_is_that_of_the_weighted_losses(load):
 def test_the_two_families_are_the_documented_ones():
     assert set(SURROGATES) == {"gp", "trees"}
     assert module.NEAREST == 4.0
-
-
-def _log_linear(mixtures: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """[m + 2] parameters of loss = c + exp(b + t.p), least squares from three starts."""
-    best = None
-    for drop in (0.2, 1.0, 2.0):
-        slopes = np.linalg.lstsq(mixtures - mixtures.mean(0), -(losses - losses.mean()), rcond=1e-2)[0]
-        start = np.concatenate([[losses.min() - drop, np.log(losses.mean() - losses.min() + drop)], -slopes * 0.3])
-
-        def off(x: np.ndarray) -> np.ndarray:
-            fitted = x[0] + np.exp(np.clip(x[1] + mixtures @ x[2:], -30, 5)) - losses
-            return np.concatenate([fitted, 1e-2 * x[2:]])  # a touch of ridge: 19 parameters, 54 rows
-
-        found = least_squares(off, start, loss="soft_l1", f_scale=0.05, max_nfev=300)
-        best = found if best is None or found.cost < best.cost else best
-    assert best is not None
-    return best.x
-
-
-@pytest.mark.skipif(not (SHARED / "regmix").is_dir(), reason="the shared data are not beside this checkout")
-def test_a_log_linear_law_on_54_runs_ranks_the_held_out_runs_of_regmix():
-    table = regmix_tables.read(SHARED / "regmix")
-    losses = table.losses[:, table.targets.index("pile_cc")]
-    train = np.flatnonzero([split == "train" for split in table.splits])
-    test = np.flatnonzero([split == "test" for split in table.splits])
-    ranks = []
-    for subset in range(10):
-        some = np.random.default_rng(subset).choice(train, 54, replace=False)
-        x = _log_linear(table.mixtures[some], losses[some])
-        predicted = x[0] + np.exp(x[1] + table.mixtures[test] @ x[2:])
-        ranks.append(spearmanr(predicted, losses[test]).statistic)
-    assert np.mean(ranks) >= 0.91
 
 
 @pytest.mark.slow
