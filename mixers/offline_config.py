@@ -19,6 +19,9 @@ class OfflineConfig:
     target, 0: all. target: the one whose loss is lowered; ``None``: all, by the problem's target shares. prior,
     temperature, strengths, floor, prior_cap: see :class:`mixers.swarm.Swarm`. max_epochs: the recommendation repeats no
     domain more often in the main run; ``None``: no limit.
+
+    The papers train smaller models than the main run's. ``proxy_size=1`` is our choice: the main run's own model for a
+    tenth of its steps, so that mixtures are ranked across lengths and not across sizes too; smaller ones cost less.
     """
 
     proxies: int | None = None

@@ -29,6 +29,7 @@ class RegMix(OfflineMixer):
     - proxies: 3 (m + 1) by default, which Olmix found to be where errors level off for its own law; the paper has 512
       for 17 domains. Trees need many: fitted on 18, 54, 128 and 512 of RegMix's own runs, they rank 256 others with
       Spearman 0.80, 0.92, 0.97 and 0.99 on Pile-CC.
+    - proxy_size: the main run's own model for a tenth of its steps; the paper's is a far smaller one on few tokens.
     - Fitting each target and adding the predictions up beats fitting their sum by far: on 54 runs 0.95 against 0.75
       for the mean of RegMix's 13 losses.
     - Early stopping looks at an inner fifth of the runs, and the trees are then grown on all; the released notebook
