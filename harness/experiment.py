@@ -125,7 +125,7 @@ def build_config(plugin: Plugin, params: Mapping[str, Any]) -> Any:
         if key not in names:
             raise UserError(f"{plugin.name}: unknown parameter {key!r}{nearest(str(key), names)}")
     try:
-        config = TypeAdapter(config_type).validate_python(dict(params))
+        config = TypeAdapter(config_type).validate_python(with_nulls(config_type, params))
         json.dumps(plain(config), allow_nan=False)
         return config
     except ValidationError as error:
@@ -137,6 +137,22 @@ def build_config(plugin: Plugin, params: Mapping[str, Any]) -> Any:
     except ValueError as error:
         what = "numbers must be finite" if "Out of range float" in str(error) else str(error)
         raise UserError(f"{plugin.name}: {what}") from None
+
+
+def with_nulls(config_type: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with ``none`` and ``None`` as null, as messages call it, where a field takes null and no text."""
+    texts = [key for key, value in params.items() if isinstance(value, str) and value in ("none", "None")]
+    kinds = typing.get_type_hints(config_type) if texts else {}
+    nulls = [key for key in texts if key in kinds and _takes(kinds[key], None) and not _takes(kinds[key], params[key])]
+    return {**params, **dict.fromkeys(nulls)}
+
+
+def _takes(kind: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -197,7 +213,7 @@ def trials(experiment: Experiment, registry: Registry, judge: str = "test") -> I
             )
         preset = plugin.cls.presets[experiment.preset]
         try:
-            config = plugin.cls.configure(preset, choice.params)
+            config = plugin.cls.configure(preset, with_nulls(plugin.cls.Config, choice.params))
         except ValueError as error:
             raise UserError(f"{choice.label}: {error}") from None
         recipe = preset.recipe

@@ -23,7 +23,7 @@ from harness.spec import PluginSpec, named
 from harness.store import write_atomically
 from mixers.base import Lab, MixerError, Problem
 from mixers.regroup.base import Grouping, Partition, Regrouper
-from tasks.base import Corpus, TrainableTask
+from tasks.base import Corpus, TaskError, TrainableTask
 
 FORMAT = 2  # raised when the stored form or the meaning of a regrouper's config changes
 
@@ -61,12 +61,15 @@ class PaidRegroupLab:
         return made.vectors
 
     def qualities(self, split: str, scorer: str) -> npt.NDArray[np.float64]:
-        """Scores of a split's examples by a scorer of the task, billed as embeddings are."""
+        """Scores of a split's examples by a scorer of the task, billed as embeddings are.
+
+        Raises :class:`TaskError` in one line where they are not one finite number an example.
+        """
         begin = time.perf_counter()
         made = self._task.qualities(self._corpus, split, scorer)
         self._ledger.charge("regrouping", flops=made.flops, seconds=made.seconds, what=f"qualities of {split}")
         self.seconds_inside += time.perf_counter() - begin
-        return made.values
+        return _one_an_example(made.values, len(self._corpus.labels[split]), f"scorer {scorer!r} of {split} examples")
 
     def labelled(self) -> tuple[Problem, Lab]:
         """The problem under the original labels and a lab for it; :class:`MixerError` unless the regrouper trains."""
@@ -139,6 +142,19 @@ def partition_of(
         validation=stored["validation"],
         report=stored["report"],
     ).checked(grouping)
+
+
+def _one_an_example(values: npt.ArrayLike, count: int, whose: str) -> npt.NDArray[np.float64]:
+    try:
+        scores = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TaskError(f"{whose}: gave something else than numbers; return one float an example") from None
+    if scores.shape != (count,):
+        raise TaskError(f"{whose}: gave values of shape {scores.shape}, not one for each of {count} examples")
+    broken = int((~np.isfinite(scores)).sum())
+    if broken:
+        raise TaskError(f"{whose}: {broken} of {count} values are NaN or infinite; give every example a finite one")
+    return scores
 
 
 def _settings(task: TrainableTask) -> str:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from mixers import checkpoints, proxies, simplex
-from mixers.base import Array, Choices, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run, Span, space
+from mixers import checkpoints, proxies, simplex, swarm
+from mixers.base import (
+    ADDED,
+    Array,
+    Choices,
+    Lab,
+    Mixer,
+    MixerError,
+    Mixture,
+    Needs,
+    Problem,
+    Purchases,
+    Run,
+    Span,
+    space,
+)
 from mixers.lab import Influence, InfluenceMethod, Layers
 
 
@@ -44,8 +58,9 @@ class AutoMixer(Mixer):
       have no example to score keep their training share.
 
     Limits. Influence is of single small steps at models of the *training* shares: it knows no repetition and no
-    diminishing returns, so a domain of a handful of examples may get a large weight. Densities of a handful of examples
-    are noisy: their standard errors are in the report. The paper finds small proxies (75M) worth nothing.
+    diminishing returns, so a domain of a handful of examples may get a large weight; ``max_epochs`` bounds how often it
+    is repeated. Densities of a handful of examples are noisy: their standard errors are in the report. The paper finds
+    small proxies (75M) worth nothing.
 
     Scale: all influences, or the losses, times a constant change nothing. Deterministic.
     """
@@ -60,8 +75,10 @@ class AutoMixer(Mixer):
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
         """checkpoints: the paper's 10. proxy_share, proxy_size: the simulated run's steps and parameters as shares of
-        the main run's. validation_examples: of each target, to choose checkpoints by. examples: training examples of
-        each domain that are scored; target_examples: of each target, to score against. 0: all. The rest: see the class.
+        the main run's. match_repetition: see :class:`mixers.proxies.Fidelity`. validation_examples: of each target, to
+        choose checkpoints by. examples: training examples of each domain that are scored; target_examples: of each
+        target, to score against. 0: all. max_epochs: the main run repeats no domain more often, and what domains that
+        help have no room for goes to the others by training shares; ``None``: no limit. The rest: see the class.
         """
 
         checkpoints: int = 10
@@ -77,6 +94,8 @@ class AutoMixer(Mixer):
         standardise: bool = False
         negative: Literal["clip", "softmax"] = "clip"
         temperature: float = 1.0
+        match_repetition: bool = field(default=False, metadata=ADDED)
+        max_epochs: float | None = field(default=None, metadata=ADDED)
 
         def __post_init__(self) -> None:
             self.fidelity.checked("automixer")
@@ -85,6 +104,10 @@ class AutoMixer(Mixer):
                 (self.shares in ("equal", "target"), f"shares is equal or target, not {self.shares}"),
                 (self.negative in ("clip", "softmax"), f"negative is clip or softmax, not {self.negative}"),
                 (0.0 < self.temperature < math.inf, f"temperature must be above 0 and finite, not {self.temperature}"),
+                (
+                    self.max_epochs is None or 0.0 < self.max_epochs < math.inf,
+                    f"max_epochs must be positive and finite, or none, not {self.max_epochs}",
+                ),
             ):
                 if not valid:
                     raise MixerError(f"automixer: {rule}")
@@ -94,7 +117,10 @@ class AutoMixer(Mixer):
         def fidelity(self) -> proxies.Fidelity:
             """What the simulated run is."""
             return proxies.Fidelity(
-                share=self.proxy_share, size=self.proxy_size, validation_examples=self.validation_examples
+                share=self.proxy_share,
+                size=self.proxy_size,
+                match_repetition=self.match_repetition,
+                validation_examples=self.validation_examples,
             )
 
         @property
@@ -152,6 +178,10 @@ class AutoMixer(Mixer):
             "not_scored": names[~known].tolist(),
             **({"remark": remark} if remark else {}),
         }
+        if c.max_epochs is not None:
+            wanted = weights
+            weights = swarm.within(wanted, problem.train_shares, swarm.repetition_caps(problem, c.max_epochs))
+            self._report["capped"] = round(simplex.total_variation(weights, wanted), 6)
         return problem.mixture(weights)
 
     def _weights(self, density: Array, prior: Array) -> tuple[Array, str]:
@@ -174,6 +204,7 @@ class AutoMixer(Mixer):
     def report(self) -> dict[str, Any]:
         """Each target's checkpoint (its step), each domain's density with its standard error, and what was left out.
 
-        helpful: share of the scored examples whose joint influence is positive.
+        helpful: share of the scored examples whose joint influence is positive. capped: total variation by which
+        ``max_epochs`` moved the mixture, where it is given.
         """
         return self._report

@@ -52,6 +52,7 @@ from mixers.signals import (
 )
 
 __all__ = [
+    "ADDED",
     "SIMPLEX_TOLERANCE",
     "Against",
     "Array",
@@ -89,6 +90,10 @@ __all__ = [
     "UndeclaredSignalError",
     "space",
 ]
+
+# Metadata of a config field that came after rows were published: at its default it is no part of a trial's identity,
+# so that older rows, which lack it, stay the same trial.
+ADDED = {"added": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

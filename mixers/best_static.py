@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mixers import proxies, simplex, swarm
-from mixers.base import Array, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run
-from mixers.swarm import Swarm
+from mixers.base import ADDED, Array, Lab, Mixer, MixerError, Mixture, Needs, Problem, Purchases, Run
+from mixers.swarm import Prior, Swarm
 
 DRAWN = 3  # seed of the swarm
 # From mixtures of few domains to ones near the prior: RegMix's, which end at 5, are meant to spread a regression.
@@ -41,8 +41,9 @@ class BestStatic(Mixer):
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
-        """mixtures: that are tried, the plain ones among them. seeds: runs of each. temperature, strengths, floor,
-        prior_cap: see :class:`mixers.swarm.Swarm`. max_epochs: no draw repeats a domain more often; ``None``: no limit.
+        """mixtures: that are tried, the plain ones among them. seeds: runs of each. prior, temperature, strengths,
+        floor, prior_cap: of the draws, see :class:`mixers.swarm.Swarm`. max_epochs: no draw repeats a domain more
+        often; ``None``: no limit.
         """
 
         mixtures: int = 16
@@ -52,9 +53,10 @@ class BestStatic(Mixer):
         floor: float = 2e-4
         prior_cap: float | None = 15.0
         max_epochs: float | None = None
+        prior: Prior = field(default="train", metadata=ADDED)
 
         def __post_init__(self) -> None:
-            self.swarm.checked("best_static")
+            self.swarm.checked()
             for valid, rule in (
                 (self.mixtures >= 1, f"mixtures must be at least 1, not {self.mixtures}"),
                 (self.seeds >= 1, f"seeds must be at least 1, not {self.seeds}"),
@@ -70,7 +72,12 @@ class BestStatic(Mixer):
         def swarm(self) -> Swarm:
             """How a mixture is drawn."""
             return Swarm(
-                temperature=self.temperature, strengths=self.strengths, floor=self.floor, prior_cap=self.prior_cap
+                prior=self.prior,
+                temperature=self.temperature,
+                strengths=self.strengths,
+                floor=self.floor,
+                prior_cap=self.prior_cap,
+                mixer="best_static",
             )
 
     def needs(self) -> Needs:

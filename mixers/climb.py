@@ -51,7 +51,8 @@ class Climb(OfflineMixer):
     - One model a target, weighted by target shares; the paper fits one score, the mean accuracy on three benchmarks.
     - max_epochs holds for the answer and from the second round on, as what is proposed there is meant to be the answer.
       A best run out of the first round may break it: so a measured answer is the best run that keeps to it.
-    - The paper's proxies go on from a model trained before; here they start anew.
+    - The paper's proxies are smaller models than the main run's and go on from one trained before; here they are the
+      main run's model (``proxy_size=1``) and start anew.
 
     Scale: losses times a constant leave the mixture as it is, up to rounding, where l1 is multiplied, too.
     """

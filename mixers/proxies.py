@@ -18,8 +18,9 @@ class Fidelity:
 
     share: of its steps. size: of its model's parameters. match_repetition: use that share of every domain's examples
     too, so that the proxy repeats a domain as often as the main run would on the same mixture; otherwise a short run
-    hardly repeats small domains and overrates them (arXiv 2606.07597, read as a digest only). validation_examples: of
-    each target, 0: all.
+    hardly repeats small domains and overrates them (arXiv 2606.07597, read as a digest only). The paper takes whole
+    documents; we take examples, and on text an example is a window of a document, so that a proxy meets parts of more
+    documents than it would by the paper's rule. validation_examples: of each target, 0: all.
     """
 
     share: float = 0.1

@@ -29,12 +29,13 @@ class RegMix(OfflineMixer):
     - proxies: 3 (m + 1) by default, which Olmix found to be where errors level off for its own law; the paper has 512
       for 17 domains. Trees need many: fitted on 18, 54, 128 and 512 of RegMix's own runs, they rank 256 others with
       Spearman 0.80, 0.92, 0.97 and 0.99 on Pile-CC.
+    - proxy_size: the main run's own model for a tenth of its steps; the paper's is a far smaller one on few tokens.
     - Fitting each target and adding the predictions up beats fitting their sum by far: on 54 runs 0.95 against 0.75
       for the mean of RegMix's 13 losses.
     - Early stopping looks at an inner fifth of the runs, and the trees are then grown on all; the released notebook
       looks at its test runs, which flatters its correlations. LightGBM's default of 20 runs a leaf leaves no split
       below 40 runs and few below 150: a tenth of the runs here, where that is less.
-    - search: ``swarm`` simulates what the proxies were drawn from, ``released`` Dirichlet(1 x shares) without the
+    - search: ``swarm`` simulates what the proxies were drawn from, ``released`` Dirichlet(1 x prior) without the
       sampler's caps, as the code does, so that trees are asked outside of what they saw, and lines run away.
     - simulations and top are a quarter of the code's, with the same share kept, so that a fit takes seconds.
     - max_epochs applies in the simulation, where Olmix found a cap to belong; the released code has none there.
@@ -115,7 +116,8 @@ class RegMix(OfflineMixer):
     def recommend(self, home: Problem, surrogate: Surrogate, shares: Array) -> Array:
         """The mean of the best simulated mixtures."""
         c = self.config
-        source = c.swarm if c.search == "swarm" else Swarm(temperature=1.0, strengths=(1.0,), floor=0.0, prior_cap=None)
+        released = Swarm(prior=c.prior, temperature=1.0, strengths=(1.0,), floor=0.0, prior_cap=None, mixer=c.mixer)
+        source = c.swarm if c.search == "swarm" else released
         caps = swarm.repetition_caps(home, c.max_epochs)
         drawn = source.draw(home, c.simulations, SIMULATION, caps=caps, new=False)
         return optimum.best_of(surrogate, shares, np.asarray(drawn), c.top_k)

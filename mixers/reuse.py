@@ -8,7 +8,7 @@ place of m. The virtual domain may be drawn on until the first of its members ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -54,6 +54,21 @@ class _RunsOnly:
         return self._lab.train([self._reuse._order(run) for run in runs])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Smaller(Problem):
+    """virtual: name of the virtual domain. virtual_target: target shares of its members, added up."""
+
+    virtual: str
+    virtual_target: float
+
+    def target_on_domains(self) -> Array:
+        """As of any problem, with the members' shares on the virtual domain, which no target is called like."""
+        shares = np.array(Problem.target_on_domains(self))
+        shares[self.domains.index(self.virtual)] = self.virtual_target
+        shares.setflags(write=False)
+        return shares
+
+
 def collapse(problem: Problem, kept: Mapping[str, float], mixer: str) -> Reuse:
     """The smaller problem in which the domains of ``kept`` move together, in the proportions of its values.
 
@@ -82,7 +97,11 @@ def collapse(problem: Problem, kept: Mapping[str, float], mixer: str) -> Reuse:
     rows = np.zeros((1 + free.size, problem.m))
     rows[0], rows[np.arange(1, 1 + free.size), free] = weights, 1.0
     smaller = replace(
-        problem,
+        _Smaller(
+            **{item.name: getattr(problem, item.name) for item in fields(Problem)},
+            virtual=name,
+            virtual_target=float(problem.target_on_domains()[inside].sum()),
+        ),
         domains=(name, *(problem.domains[i] for i in free)),
         train_shares=shares,
         examples=np.floor(joined(problem.examples)).astype(np.int64),

@@ -11,7 +11,6 @@ from mixers import curves, proxies, simplex, swarm
 from mixers.base import Array, Checkpoint, Lab, Mixer, MixerError, Mixture, Problem, Purchases, Run, Span, space
 from mixers.curve_runs import CurveConfig
 from mixers.curves import number
-from mixers.swarm import SPILL
 
 
 class SourceUtility(Mixer):
@@ -140,7 +139,7 @@ class SourceUtility(Mixer):
         shares = self._shares(problem.train_shares[sources], gains)
         weights = np.zeros(problem.m)
         weights[sources] = shares
-        weights = _within(weights, problem.train_shares, swarm.repetition_caps(problem, c.max_epochs))
+        weights = swarm.within(weights, problem.train_shares, swarm.repetition_caps(problem, c.max_epochs))
         about = [
             {
                 **curves.points(costs[i], losses[i], fitted.part(i)),
@@ -179,9 +178,3 @@ class SourceUtility(Mixer):
         shortest runs and the main run's cost, see :func:`mixers.curves.all_crossings`.
         """
         return self._report
-
-
-def _within(weights: Array, train: Array, caps: Array) -> Array:
-    """[m] the weights below the caps; what those above 0 have no room for goes to the others by training shares."""
-    held = float(caps[weights >= np.finfo(np.float64).tiny].sum()) >= 1.0
-    return simplex.capped(weights if held else simplex.normalise((1.0 - SPILL) * weights + SPILL * train), caps)

@@ -1,4 +1,4 @@
-"""Mixtures drawn around the training shares: those that proxy runs are made on, and those that a surrogate is asked.
+"""Mixtures drawn around a prior: those that proxy runs are made on, and those that a surrogate is asked.
 
 The sampler of *RegMix* (arXiv 2407.01492; sail-sg/regmix b004d3a, from notes on its code), which Olmix (arXiv
 2602.12237) builds on. A draw: one of the strengths at random; Dirichlet(strength x prior^temperature, normalised);
@@ -9,12 +9,14 @@ that is there already, up to multiples of the floor, is left out. The code also 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from mixers import simplex
 from mixers.base import Array, MixerError, Problem
 
+Prior = Literal["train", "uniform", "target"]
 ATTEMPTS = 20  # batches of draws before what is missing is moved below its caps in place of drawn anew
 SPILL = 1e-3  # share of the prior in a mixture that is moved below its caps, so that there is room
 STRENGTHS = tuple(round(float(s), 3) for s in np.geomspace(0.1, 5.0, 15))
@@ -65,6 +67,12 @@ def _filled(problem: Problem, max_epochs: float) -> Array:
     return np.asarray(max_epochs * problem.examples / (float(problem.steps) * problem.batch_size))
 
 
+def within(weights: Array, train: Array, caps: Array) -> Array:
+    """[m] the weights below the caps; what those above 0 have no room for goes to the others by training shares."""
+    held = float(caps[weights >= np.finfo(np.float64).tiny].sum()) >= 1.0
+    return simplex.capped(weights if held else simplex.normalise((1.0 - SPILL) * weights + SPILL * train), caps)
+
+
 def untried(mixtures: Array, tried: Array, apart: float) -> Array:
     """Those of the mixtures, [k, m], that are more than ``apart`` in total variation from all tried, [r, m].
 
@@ -92,18 +100,23 @@ def spaced(mixtures: Array, count: int, apart: float) -> Array:
 class Swarm:
     """How mixtures are drawn.
 
+    prior: what they are drawn around. ``train``: the training shares. ``uniform``: even over the domains that have
+    examples. ``target``: the target's shares of the training domains that have examples; all others get nothing.
     temperature: power of the prior, 1: as it is, 0: even. strengths: Dirichlet concentrations; small ones give mixtures
-    of few domains. floor: the smallest share above 0. prior_cap: largest share of a domain as a multiple of its prior;
-    ``None``: no cap.
+    of few domains. floor: the smallest share above 0. prior_cap: largest share of a domain as a multiple of its share
+    of the *training data*, whatever the prior and untempered, as it bounds how often a domain is repeated; ``None``: no
+    cap. mixer: begins every message.
     """
 
+    prior: Prior = "train"
     temperature: float = 0.5
     strengths: tuple[float, ...] = STRENGTHS
     floor: float = 2e-4
     prior_cap: float | None = 15.0
+    mixer: str = "swarm"
 
     def caps(self, problem: Problem, more: Array | None = None) -> Array:
-        """[m] of the prior and, where both leave a mixture, of ``more``, which comes first where they do not."""
+        """[m] of prior_cap and, where both leave a mixture, of ``more``, which comes first where they do not."""
         ones = np.ones(problem.m)
         own = ones if self.prior_cap is None else np.minimum(self.prior_cap * problem.train_shares, 1.0)
         if more is None:
@@ -112,13 +125,20 @@ class Swarm:
         return both if both.sum() >= 1.0 else more
 
     def draw(self, problem: Problem, count: int, seed: int, *, caps: Array | None = None, new: bool = True) -> Array:
-        """[count, m] mixtures over the domains of the problem, in their order. caps: [m], besides those of the prior.
+        """[count, m] mixtures over the domains of the problem, in their order. caps: [m], besides prior_cap's.
 
-        new: leave out what was drawn before, as far as that goes (with two domains there are few).
+        new: leave out what was drawn before, as far as that goes (with two domains there are few). Raises
+        :class:`MixerError` where the prior or the caps leave nothing to draw.
         """
         home = canonical(problem)
         limits = self.caps(home, None if caps is None else caps[columns(problem, home)])
-        prior = simplex.normalise(home.train_shares)
+        prior = self.around(home)
+        room = float(limits[prior > 0.0].sum())
+        if room < 1.0 - 1e-9:
+            raise MixerError(
+                f"{self.mixer}: the caps leave {room:.3g} of a mixture to the domains of prior={self.prior}; raise "
+                "prior_cap or max_epochs, or use prior=train"
+            )
         rng = np.random.default_rng([problem.seed, seed])
         found = np.zeros((0, problem.m))
         for _ in range(ATTEMPTS):
@@ -131,6 +151,21 @@ class Swarm:
             drawn = (1.0 - SPILL) * self._draw(prior, count - len(found), rng) + SPILL * prior
             found = np.concatenate((found, simplex.capped(drawn, limits)))
         return np.asarray(found[:count][:, columns(home, problem)])
+
+    def around(self, problem: Problem) -> Array:
+        """[m] the prior, 0 for domains that get nothing; :class:`MixerError` where there is none."""
+        if self.prior == "train":
+            return simplex.normalise(problem.train_shares)
+        there = problem.examples > 0
+        if self.prior == "uniform":
+            return simplex.normalise(there)
+        shares = np.where(there, problem.target_on_domains(), 0.0)
+        if np.count_nonzero(shares) < 2:
+            raise MixerError(
+                f"{self.mixer}: prior=target needs two training domains or more that are targets, not "
+                f"{np.count_nonzero(shares)}; use prior=train or prior=uniform"
+            )
+        return simplex.normalise(shares)
 
     def _draw(self, prior: Array, count: int, rng: np.random.Generator) -> Array:
         """[count, m] without caps."""
@@ -150,9 +185,10 @@ class Swarm:
         _, first = np.unique(np.round(mixtures / step), axis=0, return_index=True)
         return np.asarray(mixtures[np.sort(first)])
 
-    def checked(self, name: str) -> None:
-        """Raise :class:`MixerError` in the name of a mixer where a value is none that can be drawn with."""
+    def checked(self) -> None:
+        """Raise :class:`MixerError` where a value is none that can be drawn with."""
         for valid, rule in (
+            (self.prior in get_args(Prior), f"prior is train, uniform or target, not {self.prior}"),
             (0.0 <= self.temperature <= 1.0, f"temperature must be in [0, 1], not {self.temperature}"),
             (
                 len(self.strengths) > 0 and all(0.0 < s < float("inf") for s in self.strengths),
@@ -165,4 +201,4 @@ class Swarm:
             ),
         ):
             if not valid:
-                raise MixerError(f"{name}: {rule}")
+                raise MixerError(f"{self.mixer}: {rule}")

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import qmc
 
 from mixers import simplex, surrogates, swarm
-from mixers.base import Array, Dimension, GradientEstimate, IntArray, Lab, MixerError, Mixture, Problem, Purchases
+from mixers.base import (
+    ADDED,
+    Array,
+    Dimension,
+    GradientEstimate,
+    IntArray,
+    Lab,
+    MixerError,
+    Mixture,
+    Observation,
+    Problem,
+    Purchases,
+)
 from mixers.influence import Objective
 from mixers.surrogates import TreeSettings
 from mixers.tikmix_d import TiKMiXD
@@ -59,8 +71,9 @@ class TiKMiXM(TiKMiXD):
         """parts: of a measurement, which share its ``examples`` evenly. mixtures: sampled (paper: 256).
 
         narrow, wide: the interval's ends, as multiples of -D's weights (paper: 0.5, 2). iterations, draws, top_k: of
-        the search. first_strength, last_strength: of its Dirichlet, spaced evenly by their logarithm. The others:
-        :class:`mixers.tikmix_d.TiKMiXD`.
+        the search. first_strength, last_strength: of its Dirichlet, spaced evenly by their logarithm. max_epochs: no
+        stage's mixture would repeat a domain more often in the main run, whatever the interval, and what domains have
+        no room for goes to the others; ``None``: no limit. The others: :class:`mixers.tikmix_d.TiKMiXD`.
         """
 
         parts: int = 4
@@ -72,6 +85,7 @@ class TiKMiXM(TiKMiXD):
         top_k: int = 10
         first_strength: float = 100.0
         last_strength: float = 10_000.0
+        max_epochs: float | None = field(default=None, metadata=ADDED)
 
         mixer: ClassVar[str] = "tikmix_m"
 
@@ -93,6 +107,10 @@ class TiKMiXM(TiKMiXD):
                     0.0 < self.first_strength <= self.last_strength < float("inf"),
                     f"strengths must be positive and rise, not {self.first_strength} and {self.last_strength}",
                 ),
+                (
+                    self.max_epochs is None or 0.0 < self.max_epochs < float("inf"),
+                    f"max_epochs must be positive and finite, or none, not {self.max_epochs}",
+                ),
             ):
                 if not valid:
                     raise MixerError(f"tikmix_m: {rule}")
@@ -105,7 +123,23 @@ class TiKMiXM(TiKMiXD):
     def start(self, problem: Problem, lab: Lab) -> Mixture:
         """The prior, once LightGBM is there."""
         surrogates.lightgbm(instead="tikmix_d")
-        return super().start(problem, lab)
+        return self._capped(super().start(problem, lab))
+
+    def update(self, seen: Observation, lab: Lab) -> Mixture | None:
+        """The mixture of the next stage."""
+        wanted = super().update(seen, lab)
+        if wanted is None or self.config.max_epochs is None:
+            return wanted
+        given = self._capped(wanted)
+        self._stages[-1]["capped"] = round(simplex.total_variation(given.weights, wanted.weights), 6)
+        return given
+
+    def _capped(self, wanted: Mixture) -> Mixture:
+        """The mixture within ``max_epochs``."""
+        if self.config.max_epochs is None:
+            return wanted
+        caps = swarm.repetition_caps(self._problem, self.config.max_epochs)
+        return self._problem.mixture(swarm.within(wanted.weights, self._problem.train_shares, caps))
 
     def _measured(self, lab: Lab) -> list[GradientEstimate]:
         c = self.config
@@ -157,7 +191,8 @@ class TiKMiXM(TiKMiXD):
 
         objective: -D's, to be minimised, at its own mixture and at the one taken. predicted: the same by the trees.
         noise: standard deviation that sampling adds to the objective. moved_inside: mixtures of the hypercube that were
-        not rejected but moved. from_d: total variation to -D's mixture.
+        not rejected but moved. from_d: total variation to -D's mixture. capped: total variation by which ``max_epochs``
+        then moved the whole mixture, where it is given.
         """
         return super().report()
 

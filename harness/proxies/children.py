@@ -74,7 +74,10 @@ def _mixer(run: Run) -> Mixer:
 
 
 def _thinned(prepared: Prepared, share: float) -> Partition:
-    """The first examples of every domain in a fixed random order, at least one; the others get the label -1."""
+    """The first examples of every domain in a fixed random order, at least one; the others get the label -1.
+
+    Examples and not documents, unlike arXiv 2606.07597: tasks do not say which examples are windows of one document.
+    """
     if not 0.0 < share <= 1.0:
         raise MixerError(f"a run's subsample must be in (0, 1], not {share}")
     labels = prepared.partition.train

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mixers import checkpoints
-from mixers.base import Array, BoolArray, IntArray, Lab, MixerError, Problem
+from mixers.base import ADDED, Array, BoolArray, IntArray, Lab, MixerError, Problem
 from mixers.lab import Influence, InfluenceMethod, Layers
 from mixers.proxies import Fidelity
 from mixers.regroup import clustering
@@ -38,8 +38,9 @@ class AutoMixer(Regrouper):
     - Targets are the original domains; the paper's are tasks with data of their own. The cut can be no finer than they.
 
     It costs the simulated run and a forward and a backward pass over all training examples for each checkpoint that is
-    best at some target, all on the account of regrouping; ``stability_seeds`` others cost the same again each.
-    Deterministic; the run's seed is the trial's.
+    best at some target, all on the account of regrouping. Each of ``stability_seeds`` trains another run and costs all
+    that again: so there is none by default, and the report's ``stability`` is null; ``automixer[stability_seeds=1]``
+    measures it. Deterministic; the run's seed is the trial's.
     """
 
     name = "automixer"
@@ -48,9 +49,10 @@ class AutoMixer(Regrouper):
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
         """checkpoints: the paper's 10. proxy_share, proxy_size: the simulated run's steps and parameters as shares of
-        the main run's. validation_examples: of each target, to choose checkpoints by; target_examples: to score
-        against; 0: all. layers, method, damping: see :class:`mixers.lab.Influence`. stability_seeds: further simulated
-        runs, from other weights, whose cuts are compared with this one for the report.
+        the main run's. match_repetition: of that run, see :class:`mixers.proxies.Fidelity`; all examples are scored
+        either way. validation_examples: of each target, to choose checkpoints by; target_examples: to score against; 0:
+        all. layers, method, damping: see :class:`mixers.lab.Influence`. stability_seeds: further simulated runs, from
+        other weights, whose cuts are compared with this one for the report.
         """
 
         checkpoints: int = 10
@@ -62,6 +64,7 @@ class AutoMixer(Regrouper):
         method: InfluenceMethod = "grad_dot"
         damping: float = 0.1
         stability_seeds: int = 0
+        match_repetition: bool = field(default=False, metadata=ADDED)
 
         def __post_init__(self) -> None:
             self.fidelity.checked("automixer")
@@ -72,7 +75,12 @@ class AutoMixer(Regrouper):
         @property
         def fidelity(self) -> Fidelity:
             """What the simulated run is."""
-            return Fidelity(share=self.proxy_share, size=self.proxy_size, validation_examples=self.validation_examples)
+            return Fidelity(
+                share=self.proxy_share,
+                size=self.proxy_size,
+                match_repetition=self.match_repetition,
+                validation_examples=self.validation_examples,
+            )
 
         @property
         def influence(self) -> Influence:

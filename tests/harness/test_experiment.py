@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from harness.errors import UserError
-from harness.experiment import Experiment, read_experiment, trials
+from harness.experiment import Experiment, build_config, plain, read_experiment, trials, with_nulls
 from harness.registry import Registry
 from tests.harness.conftest import FILES
 
@@ -101,6 +103,45 @@ def test_every_field_has_a_flag():
 
     names = {parameter.name for parameter in run.params}
     assert set(Experiment.model_fields) <= names
+
+
+def test_none_is_null_where_a_field_takes_null_and_no_text(tmp_path: Path):
+    file = tmp_path / "none.yaml"
+    file.write_text("mixers:\n  - best_static: {prior_cap: none}\n")
+    flags = {"tasks": "toy", "seeds": "1", "device": "cpu"}
+    inline = [{"mixers": f"best_static[prior_cap={text}]"} for text in ("none", "None", "null")]
+    given = [read_experiment(file, flags), *(read_experiment(None, flags | mixers) for mixers in inline)]
+    specs = [spec for experiment in given for spec in trials(experiment, Registry(FILES))]
+    assert [spec.mixer.config["prior_cap"] for spec in specs] == [None] * 4
+    assert len({spec.id for spec in specs}) == 1
+
+
+def test_none_stays_text_where_text_may_stand_and_wrong_where_null_may_not():
+    @dataclass(frozen=True)
+    class Config:
+        name: str | None = "x"
+        mode: Literal["none", "some"] | None = "some"
+        limit: int | None = 3
+        count: int = 1
+
+    params = {"name": "none", "mode": "none", "limit": "None", "count": "none"}
+    assert with_nulls(Config, params) == {**params, "limit": None}
+    assert with_nulls(Config, {"limit": "nought", "other": "none"}) == {"limit": "nought", "other": "none"}
+    with pytest.raises(UserError, match=r"^best_static: seeds: .* got 'none'$"):
+        build_config(Registry().get("mixers", "best_static"), {"seeds": "none"})
+
+
+def test_fields_of_mixers_that_were_added_later_leave_older_trials_as_they_were():
+    for kind, name, fields in (
+        ("mixers", "regmix", {"prior": "uniform"}),
+        ("mixers", "best_static", {"prior": "uniform"}),
+        ("mixers", "automixer", {"match_repetition": True, "max_epochs": 4.0}),
+        ("mixers", "tikmix_m", {"max_epochs": 4.0}),
+        ("regroupers", "automixer", {"match_repetition": True}),
+    ):
+        plugin = Registry().get(kind, name)
+        assert not fields.keys() & plain(build_config(plugin, {})).keys()
+        assert fields.items() <= plain(build_config(plugin, fields)).items()
 
 
 def test_a_field_that_was_added_later_is_left_out_at_its_default(toy_specs):

@@ -16,7 +16,7 @@ from harness.prepared import target_shares
 from harness.results import metrics_of
 from harness.trial import verdict
 from mixers.regroup.base import Partition
-from tasks.base import Embeddings, Qualities
+from tasks.base import Embeddings, Qualities, TaskError
 
 
 def test_a_row_says_what_happened(run_toy):
@@ -121,9 +121,29 @@ def test_qualities_are_those_of_the_task_and_on_the_bill(run_toy):
     ledger = Ledger()
     made = Qualities(values=np.array([0.5, 2.0]), flops=7.0, seconds=3.0)
     task = SimpleNamespace(qualities=lambda corpus, split, scorer: {("train", "judge"): made}[split, scorer])
-    np.testing.assert_array_equal(PaidRegroupLab(task, None, ledger).qualities("train", "judge"), [0.5, 2.0])
+    corpus = SimpleNamespace(labels={"train": np.zeros(2, np.int64)})
+    np.testing.assert_array_equal(PaidRegroupLab(task, corpus, ledger).qualities("train", "judge"), [0.5, 2.0])
     assert (ledger.flops["regrouping"], ledger.seconds["regrouping"]) == (7.0, 3.0)
     assert ledger.purchases["qualities of train"]["calls"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.array([0.5, np.nan]), "1 of 2 values are NaN or infinite"),
+        (np.array([-np.inf, np.nan]), "2 of 2 values are NaN or infinite"),
+        (np.ones(3), r"gave values of shape \(3,\), not one for each of 2 examples"),
+        (np.ones((2, 1)), r"gave values of shape \(2, 1\), not one for each of 2 examples"),
+        (["good", "bad"], "gave something else than numbers"),
+        (None, r"gave values of shape \(\), not one for each of 2 examples"),
+    ],
+)
+def test_qualities_that_are_not_one_finite_number_an_example_are_one_line(values, what):
+    task = SimpleNamespace(qualities=lambda *_: Qualities(values=values, flops=0.0, seconds=0.0))
+    corpus = SimpleNamespace(labels={"train": np.zeros(2, np.int64)})
+    with pytest.raises(TaskError, match=f"^scorer 'judge' of train examples: {what}") as caught:
+        PaidRegroupLab(task, corpus, Ledger()).qualities("train", "judge")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_regrouper_may_read_every_modality_and_the_row_names_all_embedders():

@@ -89,6 +89,25 @@ def test_targets_may_count_by_their_shares():
     assert lab.calls[0][1] == (0, 1)
 
 
+def test_the_simulated_run_may_repeat_as_often_as_the_main_run():
+    assert start(DIAGONAL)[2].orders[0].subsample == 1.0
+    (run,) = start(DIAGONAL, match_repetition=True)[2].orders
+    assert (run.steps, run.subsample, run.keep_at) == (20, 0.2, (10, 20))
+
+
+def test_no_domain_is_repeated_more_often_than_allowed():
+    # 400 examples are drawn: once through 100 of 1000 is a quarter of them
+    problem = make_problem(train=TRAIN, examples=(500, 300, 100))
+    weights, mixer, _ = start(DIAGONAL, problem=problem, max_epochs=1.0)
+    np.testing.assert_allclose(weights, [0.45, 0.3, 0.25])
+    assert mixer.report()["capped"] == pytest.approx(0.25)
+    alone = np.diag([0.0, -1.0, 5.0])
+    np.testing.assert_allclose(start(alone, problem=problem)[0], [0.0, 0.0, 1.0])
+    weights, *_ = start(alone, problem=problem, max_epochs=1.0)
+    np.testing.assert_allclose(weights, [0.75 * 5 / 8, 0.75 * 3 / 8, 0.25], err_msg="the rest by training shares")
+    assert "capped" not in start(DIAGONAL, problem=problem)[1].report()
+
+
 def test_what_harms_is_clipped_or_weighed_down():
     table = np.diag([3.0, 1.0, -4.0])
     clipped, mixer, _ = start(table)
@@ -178,6 +197,7 @@ def test_purchases_are_an_upper_bound():
         ({"shares": "some"}, "automixer: shares is equal or target"),
         ({"negative": "abs"}, "automixer: negative is clip or softmax"),
         ({"temperature": 0.0}, "automixer: temperature must be above 0"),
+        ({"max_epochs": 0.0}, "automixer: max_epochs must be positive and finite, or none, not 0.0"),
         ({"examples": -1}, "examples must be at least 0"),
         ({"layers": "middle"}, "layers is ends, output or all"),
     ],

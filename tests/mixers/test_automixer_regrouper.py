@@ -151,6 +151,22 @@ def test_other_seeds_tell_how_stable_the_cut_is():
     assert shaky.report["stability"] < 0.3
 
 
+def test_one_other_seed_gives_a_number():
+    table = np.eye(3)[np.random.default_rng(0).integers(3, size=60)]
+    labels = table.argmax(axis=1)
+    assert cut(table, labels=labels)[0].report["stability"] is None
+    stability = cut(table, labels=labels, stability_seeds=1, noise=1.0)[0].report["stability"]
+    assert -1.0 <= stability < 1.0
+
+
+def test_the_simulated_run_may_repeat_as_often_as_the_main_run():
+    _, plain = cut()
+    made, matched = cut(match_repetition=True)
+    assert plain.orders[0].subsample == 1.0
+    assert (matched.orders[0].steps, matched.orders[0].subsample) == (20, 0.5)
+    assert len(made.train) == len(LABELS), "every example has its place all the same"
+
+
 @pytest.mark.parametrize(
     "config",
     [{"checkpoints": 0}, {"stability_seeds": -1}, {"proxy_share": 0.0}, {"proxy_size": -1.0}],

@@ -124,6 +124,16 @@ def test_order_names_and_scale_do_not_matter():
     np.testing.assert_array_equal(start(world(), LawLab(world(), scale=7.0))[0], weights)
 
 
+def test_the_draws_may_be_around_another_prior():
+    problem, most = world(), {"strengths": (1e6,), "temperature": 1.0, "mixtures": 5}
+    for prior, centre in (("train", TRAIN), ("uniform", np.full(4, 0.25)), ("target", TARGET)):
+        runs = BestStatic(BestStatic.Config(prior=prior, **most)).purchases(problem).runs
+        np.testing.assert_allclose([run.mixture.weights for run in runs[3:]], np.tile(centre, (2, 1)), atol=3e-3)
+    apart = make_problem(train=(0.7, 0.3), target=(0.4, 0.6), targets=("x", "y"))
+    with pytest.raises(MixerError, match=r"^best_static: prior=target needs two training domains"):
+        BestStatic(BestStatic.Config(prior="target")).purchases(apart)
+
+
 def test_a_single_domain_buys_nothing():
     single = make_problem(train=(1.0,), target=(1.0,), examples=(50,))
     weights, mixer = start(single, object())

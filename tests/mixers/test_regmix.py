@@ -59,6 +59,18 @@ def test_the_recommendation_is_the_mean_of_the_best_simulated_mixtures(model):
 
 
 @both
+def test_runs_and_simulation_are_around_the_prior(model):
+    problem = make_problem(train=TRAIN, target=(0.6, 0.4, 0.0, 0.0), examples=EXAMPLES, domains="abcd")
+    for search in ("swarm", "released"):
+        weights, mixer = start(problem, model=model, search=search, prior="target")
+        assert all(np.all(run.mixture.weights[2:] == 0.0) for run in mixer.purchases(problem).runs)
+        np.testing.assert_array_equal(weights[2:], 0.0)
+    apart = make_problem(train=TRAIN, target=(1.0,), examples=EXAMPLES, domains="abcd", targets="x")
+    with pytest.raises(MixerError, match=r"^regmix: prior=target needs two training domains"):
+        start(apart, model=model, prior="target")
+
+
+@both
 def test_the_order_and_the_names_of_the_domains_do_not_matter(model):
     weights, _ = start(world(), LawLab(world(), noise=0.02), model=model)
     moved, _ = start(world(ORDER), LawLab(world(ORDER), noise=0.02), model=model)

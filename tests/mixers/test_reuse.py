@@ -32,6 +32,17 @@ def test_the_smaller_problem_by_hand():
     np.testing.assert_allclose(repetition_caps(scarce, 0.25), [0.5, 1.0, 0.5], err_msg="1000 drawn, 250 of d at most")
 
 
+def test_what_is_kept_is_a_target_as_far_as_its_members_are():
+    problem = world()
+    smaller = collapse(problem, KEPT, "x").problem
+    np.testing.assert_allclose(smaller.target_on_domains(), [0.2 + 0.4, 0.1, 0.3])
+    close = {"strengths": (1e7,), "temperature": 1.0, "proxies": 3}
+    runs = MixingLaws(MixingLaws.Config(reuse=KEPT, prior="target", **close)).purchases(problem).runs
+    np.testing.assert_allclose(
+        [run.mixture.weights for run in runs], np.tile([0.1, 0.45, 0.3, 0.15], (3, 1)), atol=3e-3
+    )
+
+
 def test_a_mixture_of_the_smaller_problem_is_expanded_by_hand():
     problem = world()
     reuse = collapse(problem, KEPT, "x")

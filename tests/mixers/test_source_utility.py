@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from mixer_fakes import frozen, make_problem
 
-from mixers import source_utility
 from mixers.base import Checkpoint, MixerError, RunResult
 from mixers.source_utility import SourceUtility
 
@@ -213,16 +212,3 @@ def test_unknown_domains_and_targets_are_refused_before_anything_is_bought():
         SourceUtility(SourceUtility.Config(costs={"q": 1.0})).start(world(), object())
     with pytest.raises(MixerError, match="there is no target 'q'"):
         SourceUtility(SourceUtility.Config(target="q")).start(world(), object())
-
-
-@pytest.mark.parametrize(
-    ("weights", "caps", "expected"),
-    [
-        ([0.0, 0.0, 1.0], [1.0, 1.0, 0.3], [0.4375, 0.2625, 0.3]),  # the rest by training shares, 5 : 3
-        ([0.0, 0.0, 1.0], [0.4, 1.0, 0.3], [0.4, 0.3, 0.3]),
-        ([0.0, 0.4, 0.6], [1.0, 1.0, 0.3], [0.0, 0.7, 0.3]),  # those with a gain have room
-    ],
-)
-def test_what_the_best_sources_have_no_room_for_goes_to_the_others(weights, caps, expected):
-    found = source_utility._within(np.array(weights), np.array([0.5, 0.3, 0.2]), np.array(caps))
-    np.testing.assert_allclose(found, expected, rtol=1e-9)

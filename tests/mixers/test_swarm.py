@@ -101,12 +101,83 @@ def test_small_strengths_give_few_domains_and_temperature_raises_rare_ones():
     np.testing.assert_allclose(mean(temperature=0.5, prior_cap=None).mean(axis=0), even, atol=0.03)
 
 
+CLOSE = {
+    "strengths": (1e7,),
+    "floor": 0.0,
+    "temperature": 1.0,
+    "prior_cap": None,
+}  # draws as near as can be to the prior
+HOLED = {"train": (0.5, 0.3, 0.2, 0.0), "examples": (5000, 3000, 2000, 0)}
+
+
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [
+        ("train", (0.5, 0.3, 0.2, 0.0)),
+        ("uniform", (1 / 3, 1 / 3, 1 / 3, 0.0)),
+        ("target", (0.25, 0.0, 0.75, 0.0)),  # 0.1 and 0.3 of a target half of which lies on domains without examples
+    ],
+)
+def test_draws_are_around_the_prior_and_absent_domains_get_nothing(prior, expected):
+    given = make_problem(**HOLED, target=(0.1, 0.3, 0.4, 0.2), domains="abcd", targets="acdx")
+    drawn = Swarm(prior=prior, **CLOSE).draw(given, 50, 0, new=False)
+    np.testing.assert_allclose(drawn, np.tile(expected, (50, 1)), atol=2e-3)
+    assert np.all(drawn[:, 3] == 0.0)
+    caps = np.array([0.34, 1.0, 0.7, 1.0])  # hardly a draw is below them
+    assert np.all(Swarm(prior=prior).draw(given, 50, 0, caps=caps)[:, 3] == 0.0)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "target"])
+def test_draws_around_every_prior_follow_the_domains_and_are_tempered(prior):
+    drawn = Swarm(prior=prior).draw(problem(), 50, 0)
+    assert not np.allclose(drawn, Swarm().draw(problem(), 50, 0))
+    np.testing.assert_array_equal(Swarm(prior=prior).draw(problem(ORDER), 50, 0), drawn[:, ORDER])
+    np.testing.assert_array_equal(Swarm(prior=prior).draw(problem(names="zxba"), 50, 0), drawn)
+    half = Swarm(prior=prior, **{**CLOSE, "temperature": 0.5}).draw(problem(), 20, 0, new=False)
+    root = np.ones(4) if prior == "uniform" else np.sqrt(TARGET)
+    np.testing.assert_allclose(half, np.tile(root / root.sum(), (20, 1)), atol=2e-3)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "target"])
+def test_the_cap_is_a_multiple_of_the_training_share_whatever_the_prior(prior):
+    drawn = Swarm(prior=prior, prior_cap=2.0).draw(problem(), 200, 0)
+    assert np.all(drawn <= 2.0 * TRAIN + 1e-9)
+    assert drawn[:, 3].max() > 0.19, "0.1 of the training data, and more than half of that by either prior"
+
+
+def test_a_target_prior_that_leaves_nothing_to_draw_is_one_line():
+    around = Swarm(prior="target", mixer="regmix")
+    for targets, count in (("wxyz", 0), ("axyz", 1)):
+        apart = make_problem(train=TRAIN, target=TARGET, domains="abcd", targets=targets)
+        with pytest.raises(
+            MixerError, match=rf"^regmix: prior=target needs two training .* not {count}; use prior=train"
+        ):
+            around.draw(apart, 10, 0)
+    rare = make_problem(train=(0.97, 0.02, 0.01), target=(0.5, 0.5), domains="abc", targets="bc")
+    rule = r"^regmix: the caps leave 0\.45 of a mixture to the domains of prior=target; raise prior_cap"
+    with pytest.raises(MixerError, match=rule):
+        around.draw(rare, 10, 0)
+
+
 def test_repetition_caps_by_hand():
     small = problem(steps=500, batch_size=10)  # 5,000 examples are served
     np.testing.assert_allclose(swarm.repetition_caps(small, 1.0), [0.8, 0.6, 0.4, 0.2])
     np.testing.assert_allclose(swarm.repetition_caps(small, 2.0), [1.0, 1.0, 0.8, 0.4])
     np.testing.assert_allclose(swarm.repetition_caps(small, None), 1.0)
     np.testing.assert_allclose(swarm.repetition_caps(small, 0.1), TRAIN, err_msg="more than there is: all as often")
+
+
+@pytest.mark.parametrize(
+    ("weights", "caps", "expected"),
+    [
+        ([0.0, 0.0, 1.0], [1.0, 1.0, 0.3], [0.4375, 0.2625, 0.3]),  # the rest by training shares, 5 : 3
+        ([0.0, 0.0, 1.0], [0.4, 1.0, 0.3], [0.4, 0.3, 0.3]),
+        ([0.0, 0.4, 0.6], [1.0, 1.0, 0.3], [0.0, 0.7, 0.3]),  # those above 0 have room
+    ],
+)
+def test_what_a_mixture_has_no_room_for_goes_to_the_others(weights, caps, expected):
+    found = swarm.within(np.array(weights), np.array([0.5, 0.3, 0.2]), np.array(caps))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_canonical_keeps_the_problem_and_sorts_by_size():
@@ -120,6 +191,7 @@ def test_canonical_keeps_the_problem_and_sorts_by_size():
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
+        ({"prior": "natural"}, "prior is train, uniform or target, not natural"),
         ({"temperature": 1.5}, r"temperature must be in \[0, 1\], not 1.5"),
         ({"strengths": ()}, "strengths must be one or more positive numbers"),
         ({"strengths": (1.0, 0.0)}, "strengths must be one or more positive numbers"),
@@ -129,7 +201,7 @@ def test_canonical_keeps_the_problem_and_sorts_by_size():
 )
 def test_bad_settings_are_one_line(fields, rule):
     with pytest.raises(MixerError, match=f"^regmix: {rule}"):
-        Swarm(**fields).checked("regmix")
+        Swarm(**fields, mixer="regmix").checked()
 
 
 def test_what_was_not_tried_yet_by_hand():

@@ -164,6 +164,29 @@ def test_domains_without_a_gradient_keep_their_share_and_targets_may_be_missing(
     assert "from_d" not in mixer.report()["stages"][0], "there is nothing to search"
 
 
+def test_no_stage_repeats_a_domain_more_often_than_allowed():
+    parts, scarce = noisy(products(), 0.3), (400, 300, 200, 20)
+    free, mixer, _ = refined(parts, problem_of(examples=scarce))
+    assert "capped" not in mixer.report()["stages"][0]
+    roomy, mixer, _ = refined(parts, problem_of(examples=scarce), max_epochs=1e6)
+    np.testing.assert_allclose(roomy, free, rtol=1e-12)
+    assert mixer.report()["stages"][0]["capped"] == 0.0
+    caps = 0.5 * np.array(scarce) / 400  # of 400 examples drawn, half of each domain's at most
+    weights, mixer, _ = refined(parts, problem_of(examples=scarce), max_epochs=0.5)
+    assert np.any(free > caps + 0.01)
+    assert np.all(weights <= caps + 1e-9)
+    assert mixer.report()["stages"][0]["capped"] == pytest.approx(total_variation(free, weights), abs=1e-5)
+    moved, _, _ = refined(parts[:, ORDER], problem_of(ORDER, examples=np.array(scarce)[ORDER]), max_epochs=0.5)
+    np.testing.assert_allclose(moved, weights[ORDER], rtol=1e-9)
+    json.dumps(mixer.report(), allow_nan=False)
+
+
+def test_the_first_stage_is_capped_too():
+    problem = problem_of(examples=(400, 300, 200, 20))
+    mixer = TiKMiXM(TiKMiXM.Config(prior="uniform", max_epochs=1.0))
+    np.testing.assert_allclose(mixer.start(problem, GradientLab([])).weights, [0.95 / 3] * 3 + [0.05])
+
+
 def test_without_lightgbm_it_says_what_is_left(monkeypatch):
     real = builtins.__import__
 
@@ -186,6 +209,7 @@ def test_without_lightgbm_it_says_what_is_left(monkeypatch):
         ({"iterations": 0}, "iterations must be at least 1, not 0"),
         ({"top_k": 1001}, "top_k must be from 1 to draws = 1000, not 1001"),
         ({"first_strength": 1e5}, "strengths must be positive and rise, not 100000.0 and 10000.0"),
+        ({"max_epochs": float("inf")}, "max_epochs must be positive and finite, or none, not inf"),
         ({"stages": 0}, "stages must be at least 1, not 0"),
     ],
 )
