@@ -120,11 +120,13 @@ class MixingLaws(OfflineMixer):
         """The minimum, within the caps."""
         assert isinstance(surrogate, LogLinear)
         kl = self.config.kl
+        # A law says nothing about a domain that the swarm's prior keeps out of every run.
+        prior = np.where(self.config.swarm.around(home) > 0.0, home.train_shares, 0.0)
         self._remarks.pop("solved", None)
         try:
             return convex.solve(
                 lambda p: surrogate.gradient(p, shares),
-                home.train_shares,
+                prior,
                 caps=swarm.repetition_caps(home, self.config.max_epochs),
                 kl=kl,
                 value=lambda p: float(optimum.predicted(surrogate, shares, p[None])[0]),
@@ -133,7 +135,7 @@ class MixingLaws(OfflineMixer):
             self._remarks["solved"] = False
 
         def value(mixtures: Array) -> Array:
-            apart = special.rel_entr(mixtures, home.train_shares).sum(axis=1)
+            apart = special.rel_entr(mixtures, prior).sum(axis=1)
             return np.asarray(optimum.predicted(surrogate, shares, mixtures) + kl * apart)
 
         pool = self.pool(home, DRAWS, SIMULATION)

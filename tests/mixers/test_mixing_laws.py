@@ -213,3 +213,12 @@ def test_an_exploding_law_has_a_finite_slope():
     with np.errstate(all="raise"):
         slope = explosive.gradient(np.full(4, 0.25), np.ones(1))
     assert np.isfinite(slope).all()
+
+
+def test_a_domain_that_the_prior_keeps_out_of_all_runs_gets_nothing():
+    problem = make_problem(train=TRAIN, target=(0.5, 0.5), examples=EXAMPLES, domains="abcd", targets="ab")
+    lab = LawLab(problem)
+    weights, mixer = start(problem, lab, prior="target", proxies=12)
+    assert all(np.all(run.mixture.weights[2:] == 0.0) for run in lab.orders)
+    assert np.all(weights[2:] == 0.0)
+    assert "out_of_support" not in mixer.report()
