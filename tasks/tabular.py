@@ -77,5 +77,6 @@ def _index(table: Table, name: str) -> int:
     if not name:
         return len(names) - 1
     if name not in names:
-        raise TaskError(f"size={name} is none of the table's: {', '.join(names)}")
+        why = [note for note in table.notes if name in note]
+        raise TaskError("; ".join([f"size={name} is none of the table's: {', '.join(names)}", *why]))
     return names.index(name)

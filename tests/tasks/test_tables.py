@@ -50,8 +50,37 @@ def test_rows_in_another_order_are_joined_all_the_same(tmp_path):
     np.testing.assert_array_equal(regmix_tables.read(folder).losses, table.losses)
 
 
+def test_a_file_without_its_other_half_is_left_out_with_a_note(tmp_path):
+    folder = write_regmix(tmp_path / "t", {"1m": 8, "60m": 7})
+    whole = regmix_tables.read(folder)
+    (folder / "train_pile_loss_60m.csv").unlink()
+    (folder / "test_mixture_60m.csv").unlink()
+    table = regmix_tables.read(folder)
+    assert [size.name for size in table.sizes] == ["1m"]
+    np.testing.assert_array_equal(table.losses, whole.losses[whole.size == 0])
+    assert table.notes == (
+        "left out train_mixture_60m.csv: no file train_..._loss_60m.csv beside it",
+        "left out test_pile_loss_60m.csv: no file test_mixture_60m.csv beside it",
+    )
+
+
 def _drop_losses(folder: Path) -> None:
+    for file in folder.glob("*_loss_1m.csv"):
+        file.unlink()
+
+
+def _drop_other_halves(folder: Path) -> None:
     (folder / "train_pile_loss_1m.csv").unlink()
+    (folder / "test_mixture_1m.csv").unlink()
+
+
+def _drop_mixtures(folder: Path) -> None:
+    for file in folder.glob("*_mixture_1m.csv"):
+        file.unlink()
+
+
+def _second_losses(folder: Path) -> None:
+    (folder / "train_web_loss_1m.csv").write_text("index,metric/web_val_loss\n0,1\n")
 
 
 def _drop_index(folder: Path) -> None:
@@ -77,7 +106,10 @@ def _no_columns(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("breakage", "said"),
     [
-        (_drop_losses, r"holds no file train_\.\.\._loss_1m\.csv beside train_mixture_1m\.csv"),
+        (_drop_losses, r"/t holds no mixtures with their losses \(left out test_mixture_1m\.csv: no file test_\.\.\._loss_1m"),
+        (_drop_other_halves, r"\(left out train_mixture_1m\.csv: .* beside it\); add the other half of a pair"),
+        (_drop_mixtures, r"holds no file such as train_mixture_1m\.csv"),
+        (_second_losses, r"holds 2 files train_\.\.\._loss_1m\.csv beside train_mixture_1m\.csv; it takes one"),
         (_drop_index, r"train_mixture_1m\.csv:13: index 11 is not in train_pile_loss_1m\.csv; add it"),
         (_repeat_index, r"train_mixture_1m\.csv:14: index 0 stands twice; drop one"),
         (_other_domain, r"its domains differ from those of .*:2 in 'irc'"),

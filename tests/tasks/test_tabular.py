@@ -151,6 +151,16 @@ def test_sizes_are_found_by_their_share_of_the_parameters(load):
         load(size="2m")
 
 
+def test_a_size_whose_files_are_incomplete_is_refused_with_what_lacks(load, tmp_path):
+    folder = write_regmix(tmp_path / "regmix", {"1m": 12, "60m": 12}, splits=("train",))
+    (folder / "train_pile_loss_60m.csv").unlink()
+    lacks = r"size=60m is none of the table's: 1m; left out train_mixture_60m\.csv: no file train_\.\.\._loss_60m\.csv"
+    with pytest.raises(TaskError, match=lacks):
+        load(folder, size="60m")
+    outcomes = load(folder)
+    assert outcomes.provenance()["notes"] == list(outcomes.table.notes) != []
+
+
 def test_the_best_mixture_is_found(load):
     target = {"prose": 0.3, "exams": 0.7}
     outcomes = load(target=target)
