@@ -101,7 +101,7 @@ def test_proportions_that_run_out_of_data_are_refused_before_runs_are_bought():
     problem = world(steps=100, batch_size=10)
     scarce = {"b": 0.5, "d": 0.5}  # 0.11 epochs: 1100 of all examples, but 880 while b and d are drawn alike
     lab = LawLab(problem)
-    with pytest.raises(MixerError, match="max_epochs=0.11 the data do not fill the run while b, d keep"):
+    with pytest.raises(MixerError, match=r"max_epochs=0.11 the data do not fill the run while b, d keep"):
         start(problem, lab, reuse=scarce, max_epochs=0.11)
     assert not lab.orders
     weights, _ = start(problem, reuse=scarce, max_epochs=0.13)
