@@ -12,12 +12,8 @@ from tasks.base import Metric, Preset, Requirement, TabularTask, TaskError
 from tasks.fitted_table import FittedTable
 from tasks.shares import target_shares
 from tasks.sources.tables import Table
-from tasks.surrogates.base import Surrogate
-from tasks.surrogates.gaussian_process import GaussianProcess
-from tasks.surrogates.trees import Trees
+from tasks.surrogates import SURROGATES
 from tasks.tabular_settings import PRESETS, TabularConfig, read_table
-
-SURROGATES: Mapping[str, type[Surrogate]] = {family.name: family for family in (GaussianProcess, Trees)}
 
 
 class Tabular(TabularTask):

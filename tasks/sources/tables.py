@@ -152,8 +152,8 @@ def _sizes(
     for one, other in pairwise(found):
         if one.parameters == other.parameters:
             raise TaskError(
-                f"sizes {one.name!r} and {other.name!r} have {one.parameters:.4g} parameters both, and orders name sizes "
-                "by parameters: write one name, or tell them apart with parameters={...}"
+                f"sizes {one.name!r} and {other.name!r} have {one.parameters:.4g} parameters both, by which runs "
+                "are ordered; write one name, or tell them apart with parameters={...}"
             )
     return tuple(found)
 
