@@ -1,6 +1,7 @@
 """How far a search gets with more runs: mixers that were run with several numbers of proxy runs, as curves.
 
 A curve is a mixer on a partition; its points are the rows that differ in the number of runs alone, see :data:`BUDGET`.
+Beside such a curve a mixer that was run with one number of runs is one of a single point.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Points by growing number of runs. name: the mixer's label without the number of runs."""
+    """Points, one or more, by growing number of runs. name: the mixer's label without the number of runs."""
 
     partition: str
     name: str
@@ -56,8 +57,7 @@ def curves_of(group: Group) -> Curves | None:
     for (partition, mixer), rows in cells.items():
         if any(_bought(row) for row in rows):
             families.setdefault((partition, family(mixer)), []).append(rows)
-    families = {key: members for key, members in families.items() if len({_runs(rows) for rows in members}) > 1}
-    if not families:
+    if all(len({_runs(rows) for rows in members}) == 1 for members in families.values()):
         return None
     first = next(iter(families.values()))[0][0]
     metric = REGRET if REGRET in first["metrics"] else primary_name(first)

@@ -30,7 +30,7 @@ def group(*extra):
 
 def test_rows_that_differ_in_the_number_of_runs_make_one_curve_by_growing_number():
     found = curves_of(group())
-    (curve,) = found.curves  # climb has one number of runs: a point is no curve
+    curve, _ = found.curves
     assert (curve.name, curve.partition) == ("regmix[model=linear]", "original")
     assert [point.runs for point in curve.points] == [12, 24, 96]
     np.testing.assert_allclose([point.cost for point in curve.points], [1.2, 2.4, 9.6])
@@ -42,7 +42,22 @@ def test_rows_that_differ_in_the_number_of_runs_make_one_curve_by_growing_number
 
 def test_other_settings_make_other_curves_best_end_first():
     more = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
-    assert [curve.name for curve in curves_of(group(*more)).curves] == ["regmix", "regmix[model=linear]"]
+    assert [curve.name for curve in curves_of(group(*more)).curves] == ["regmix", "regmix[model=linear]", "climb"]
+
+
+def test_a_mixer_with_one_number_of_runs_is_a_point_beside_a_curve():
+    rows = [bought("sft_dmo", seed, 1.3, 69) for seed in (0, 1)]
+    found = curves_of(group(*rows))
+    assert [(curve.name, len(curve.points)) for curve in found.curves] == [
+        ("regmix[model=linear]", 3),
+        ("sft_dmo", 1),
+        ("climb", 1),
+    ]
+    line = next(line for line in tables(found)[0].splitlines() if "sft_dmo" in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == ["—", "—", "1.3000 ± 0.0000", "—"]
+    picture = curve_picture(group(*rows))
+    assert [point["runs"] for point in picture.data["curves"][1]["points"]] == [69]
+    assert picture.png()[:4] == b"\x89PNG"
 
 
 def test_without_two_numbers_of_runs_there_is_nothing_to_show():
@@ -56,7 +71,7 @@ def test_a_seed_that_bought_no_run_counts_as_none_and_breaks_no_table():
     alone = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
     for made, purchases in ((alone[2], {}), (alone[1], None)):  # a regrouper's one domain leaves nothing to search
         made["overhead"]["purchases"] = purchases
-    (curve, _) = curves_of(group(*alone)).curves
+    curve = next(curve for curve in curves_of(group(*alone)).curves if curve.name == "regmix")
     assert [point.runs for point in curve.points] == [6, 12]
 
 
@@ -88,6 +103,6 @@ def test_prices_get_a_table_of_their_own_where_mixers_differ_and_support_is_mark
 def test_the_picture_holds_every_point_and_draws(score):
     more = [bought(f"regmix[proxies={runs}]", seed, score, runs) for runs in (12, 24) for seed in (0, 1)]
     picture = curve_picture(group(*more))
-    assert [len(curve["points"]) for curve in picture.data["curves"]] == [2, 3]
+    assert [len(curve["points"]) for curve in picture.data["curves"]] == [2, 3, 1]
     assert picture.data["baselines"] == [["uniform", 2.0]]
     assert picture.png()[:4] == b"\x89PNG"
