@@ -23,7 +23,7 @@ from harness.leaderboard.standings import (
 def terminal_table(rows: Sequence[Row]) -> str:
     """A compact table per group for the console."""
     groups = split(rows)
-    parts = [why] if (why := notes.why_several(groups)) else []
+    parts = [line for line in (notes.why_several(groups), *cautions.of_all(groups)) if line]
     for group in groups:
         result = standing(group)
         lines = [f"{group.title}: {notes.facts(group)[0]}", *cautions.of_group(group)]
@@ -68,7 +68,7 @@ def compare(rows: Sequence[Row], baseline: str) -> str:
     known = sorted({name for group in groups for cell in group.cells for name in (cell[1], notes.name(cell))})
     if baseline not in known:
         raise RowsError(f"no rows of a baseline {baseline!r}{nearest(baseline, known)}")
-    return "\n\n".join(_comparison(group, baseline) for group in groups) or "no rows"
+    return "\n\n".join([*cautions.of_all(groups), *(_comparison(group, baseline) for group in groups)]) or "no rows"
 
 
 def _comparison(group: Group, baseline: str) -> str:
