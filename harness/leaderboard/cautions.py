@@ -16,8 +16,6 @@ from mixers.simplex import entropy
 
 # Libraries whose version may change what a seed gives.
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers")
-
-
 # The surrogate of the tabular task that is not the one named, and what it needs.
 _OTHER = {"gp": "surrogate=trees, which needs 20 runs", "trees": "surrogate=gp"}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.leaderboard import compare, terminal_table
-from harness.leaderboard.cautions import of_all
+from harness.leaderboard.cautions import _OTHER, of_all
 from harness.leaderboard.groups import split
 from harness.leaderboard.notes import HOW_TO_READ, facts, verdicts
 from harness.leaderboard.publish import generate
 from harness.leaderboard.standings import standing
 from harness.leaderboard.tables import group_markdown
+from tasks.surrogates import SURROGATES
 from tests.harness import rows_factory as factory
 
 UNIFORM = [2.00, 2.02, 2.04]
@@ -232,3 +233,8 @@ def test_the_caution_names_the_tables_where_others_have_both_or_no_surrogate():
 def test_rows_that_failed_judge_nothing():
     other = [factory.failed("rnb", task="tabular", task_config={"path": "t.csv", "surrogate": "trees"})]
     assert len(of_all(split([*replayed("gp"), *other]))) == 1
+
+
+def test_the_cautions_know_the_surrogates_and_what_they_need():
+    assert set(_OTHER) == set(SURROGATES)
+    assert _OTHER["gp"].endswith(f"needs {SURROGATES['trees'].least_rows} runs")
