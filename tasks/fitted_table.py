@@ -19,6 +19,7 @@ from tasks.base import Best, FloatArray, Outcomes, Support, TaskError
 from tasks.best_mixture import search
 from tasks.cache import content_key, load_arrays, save_arrays
 from tasks.sources.tables import Table
+from tasks.surrogates import SURROGATES
 from tasks.surrogates.base import Arrays, Surrogate
 
 FORMAT = 1  # raised when a surrogate or the stored form changes
@@ -62,7 +63,7 @@ class FittedTable(Outcomes):
         if judged not in self.fits:
             raise TaskError(
                 f"size {table.sizes[judged].name} has {np.sum(table.size == judged)} runs and no target with the "
-                f"{surrogate.least_rows} losses that {surrogate.name} needs; choose another size, or surrogate=gp"
+                f"{surrogate.least_rows} losses that {surrogate.name} needs; {self._remedy()}"
             )
         lacking = [
             name for j, name in enumerate(table.targets) if target_shares[j] > 0 and j not in self.fits[judged].arrays
@@ -72,6 +73,21 @@ class FittedTable(Outcomes):
                 f"target {lacking[0]} has fewer losses at size {table.sizes[judged].name} than the "
                 f"{surrogate.least_rows} that {surrogate.name} needs; leave it out with target={{...}}"
             )
+
+    def _remedy(self) -> str:
+        """What to choose where the judged size has too few losses for the surrogate: one setting, else two of them."""
+        one: list[str] = []
+        two: list[str] = []
+        for i, size in enumerate(self.sizes):
+            most = np.isfinite(self.table.losses[self.table.size == i]).sum(axis=0).max()
+            for name, family in SURROGATES.items():
+                settings = [f"size={size.name}"] if i != self.judged else []
+                settings += [f"surrogate={name}"] if name != self.surrogate.name else []
+                if most >= family.least_rows:
+                    (one if len(settings) < 2 else two).append(",".join(settings))
+        if found := one or two:
+            return f"choose {' or '.join(found)}"
+        return "the table has too few runs to be judged"
 
     def losses(self, mixture: FloatArray) -> FloatArray:
         """[n] mean losses at the judged size."""

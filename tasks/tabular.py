@@ -12,12 +12,8 @@ from tasks.base import Metric, Preset, Requirement, TabularTask, TaskError
 from tasks.fitted_table import FittedTable
 from tasks.shares import target_shares
 from tasks.sources.tables import Table
-from tasks.surrogates.base import Surrogate
-from tasks.surrogates.gaussian_process import GaussianProcess
-from tasks.surrogates.trees import Trees
+from tasks.surrogates import SURROGATES
 from tasks.tabular_settings import PRESETS, TabularConfig, read_table
-
-SURROGATES: Mapping[str, type[Surrogate]] = {family.name: family for family in (GaussianProcess, Trees)}
 
 
 class Tabular(TabularTask):
@@ -77,5 +73,6 @@ def _index(table: Table, name: str) -> int:
     if not name:
         return len(names) - 1
     if name not in names:
-        raise TaskError(f"size={name} is none of the table's: {', '.join(names)}")
+        why = [note for note in table.notes if name in note]
+        raise TaskError("; ".join([f"size={name} is none of the table's: {', '.join(names)}", *why]))
     return names.index(name)

@@ -16,6 +16,35 @@ from mixers.simplex import entropy
 
 # Libraries whose version may change what a seed gives.
 _LIBRARIES = ("torch", "numpy", "scikit-learn", "transformers")
+# The surrogate of the tabular task that is not the one named, and what it needs.
+_OTHER = {"gp": "surrogate=trees, which needs 20 runs", "trees": "surrogate=gp"}
+
+
+def of_all(groups: Sequence[Group]) -> list[str]:
+    """Lines about all tables together: those that one surrogate alone judged, where it might have been two."""
+    judged = [(group, *told) for group in groups if (told := _judge(group))]
+    names: dict[str, set[str]] = {}
+    for _, what, name in judged:
+        names.setdefault(what, set()).add(name)
+    lines = []
+    for name, other in _OTHER.items():
+        alone = [group.title for group, what, _ in judged if names[what] == {name}]
+        if alone:
+            which = "" if len(alone) == len(groups) else f" ({', '.join(dict.fromkeys(alone))})"
+            lines.append(
+                f"Judged by one surrogate ({name}) alone{which}: a mixer whose own model is of that family may be "
+                f"favoured; run with {other}, too."
+            )
+    return lines
+
+
+def _judge(group: Group) -> tuple[str, str] | None:
+    """What was judged, a table's contents and settings, and the name of the surrogate; ``None`` where there is none."""
+    name = next((found for row in group.scored if (found := (row.get("data") or {}).get("surrogate"))), None)
+    config = group.spec.get("task_config") or {}
+    # The path is in the fingerprint, as far as it matters.
+    settings = {key: value for key, value in config.items() if key not in ("surrogate", "path", "format")}
+    return None if name is None else (_canonical([group.fingerprint, settings]), name)
 
 
 def of_group(group: Group) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness import stats
 from harness.errors import nearest
-from harness.leaderboard import cautions, notes, tables, wording
+from harness.leaderboard import cautions, curves, notes, tables, wording
 from harness.leaderboard.aggregates import by_seed
 from harness.leaderboard.groups import CellKey, Group, split
 from harness.leaderboard.rows import Row, RowsError
@@ -23,10 +23,10 @@ from harness.leaderboard.standings import (
 def terminal_table(rows: Sequence[Row]) -> str:
     """A compact table per group for the console."""
     groups = split(rows)
-    parts = [why] if (why := notes.why_several(groups)) else []
+    parts = [line for line in (notes.why_several(groups), *cautions.of_all(groups)) if line]
     for group in groups:
         result = standing(group)
-        lines = [f"{tables.title(group)}: {notes.facts(group)[0]}", *cautions.of_group(group)]
+        lines = [f"{group.title}: {notes.facts(group)[0]}", *cautions.of_group(group)]
         if result is None:
             lines.append("no trial has a score")
         else:
@@ -35,7 +35,8 @@ def terminal_table(rows: Sequence[Row]) -> str:
                 "±: 95 % t-interval over seeds; Δ paired by seed, p by paired t-test (Holm); rows that share a "
                 "letter are not separable."
             )
-        parts.append("\n".join([*lines, *notes.problems(group)]))
+            lines += _bought(group)
+        parts.append("\n".join([*lines, *notes.problems(group)]).rstrip())
     return "\n\n".join(parts) if parts else "no rows"
 
 
@@ -52,6 +53,12 @@ def _compact(result: Standing) -> str:
     return wording.plain_table(header, rows, tables.TEXT)
 
 
+def _bought(group: Group) -> list[str]:
+    """What searches gain with more runs and what these cost, where rows differ in their number; a blank line around."""
+    found = curves.curves_of(group)
+    return ["", "\n\n".join(curves.tables(found, wording.plain_table)), ""] if found else []
+
+
 def compare(rows: Sequence[Row], baseline: str) -> str:
     """Every row against one baseline, paired by seed, in target, macro and wins.
 
@@ -61,12 +68,12 @@ def compare(rows: Sequence[Row], baseline: str) -> str:
     known = sorted({name for group in groups for cell in group.cells for name in (cell[1], notes.name(cell))})
     if baseline not in known:
         raise RowsError(f"no rows of a baseline {baseline!r}{nearest(baseline, known)}")
-    return "\n\n".join(_comparison(group, baseline) for group in groups) or "no rows"
+    return "\n\n".join([*cautions.of_all(groups), *(_comparison(group, baseline) for group in groups)]) or "no rows"
 
 
 def _comparison(group: Group, baseline: str) -> str:
     """One group's table."""
-    heading = f"{tables.title(group)}: {notes.facts(group)[0]}"
+    heading = f"{group.title}: {notes.facts(group)[0]}"
     result = standing(group)
     pairs = _pairs(group, baseline) if result else {}
     if result is None or not pairs:
@@ -123,7 +130,7 @@ def _comparison(group: Group, baseline: str) -> str:
         "wins: seeds in which the row is better; detectable: smallest true difference found with probability 0.8."
     )
     remarks = [*cautions.of_group(group), *cautions.of_table(result), *notes.problems(group)]
-    return "\n".join([heading, "", table, "", foot, *remarks])
+    return "\n".join([heading, "", table, "", foot, *_bought(group), *remarks]).rstrip()
 
 
 def _pairs(group: Group, baseline: str) -> Mapping[tuple[CellKey, CellKey], None]:

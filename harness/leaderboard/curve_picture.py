@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from harness.leaderboard import notes, tables, wording
+from harness.leaderboard import notes, wording
 from harness.leaderboard.curves import Curve, curves_of
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
@@ -26,7 +26,7 @@ def curve_picture(group: Group) -> Picture | None:
     names = wording.short_names([curve.name for curve in found.curves])
     points = [point.score.mean for curve in found.curves for point in curve.points]
     data = {
-        "title": f"{tables.title(group)}: {found.metric} against what was bought",
+        "title": f"{group.title}: {found.metric} against what was bought",
         "subtitle": notes.facts(group)[0],
         "y_label": f"{found.metric}{f', {found.unit}' if found.unit else ''} on test, target shares "
         f"({'higher' if found.higher_is_better else 'lower'} is better)",

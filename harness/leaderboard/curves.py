@@ -1,11 +1,12 @@
 """How far a search gets with more runs: mixers that were run with several numbers of proxy runs, as curves.
 
 A curve is a mixer on a partition; its points are the rows that differ in the number of runs alone, see :data:`BUDGET`.
+Beside such a curve a mixer that was run with one number of runs is one of a single point.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness import stats
@@ -31,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Points by growing number of runs. name: the mixer's label without the number of runs."""
+    """Points, one or more, by growing number of runs. name: the mixer's label without the number of runs."""
 
     partition: str
     name: str
@@ -56,8 +57,7 @@ def curves_of(group: Group) -> Curves | None:
     for (partition, mixer), rows in cells.items():
         if any(_bought(row) for row in rows):
             families.setdefault((partition, family(mixer)), []).append(rows)
-    families = {key: members for key, members in families.items() if len({_runs(rows) for rows in members}) > 1}
-    if not families:
+    if all(len({_runs(rows) for rows in members}) == 1 for members in families.values()):
         return None
     first = next(iter(families.values()))[0][0]
     metric = REGRET if REGRET in first["metrics"] else primary_name(first)
@@ -86,8 +86,11 @@ def curves_of(group: Group) -> Curves | None:
     )
 
 
-def tables(found: Curves) -> list[str]:
-    """The metric by number of runs; and the price of those runs, as a sentence or, where mixers differ, a table."""
+def tables(found: Curves, form: Callable[..., str] = wording.markdown_table) -> list[str]:
+    """A lead, the metric by number of runs, and the price of those runs: a sentence or, where mixers differ, a table.
+
+    form: how a table is written, see :mod:`harness.leaderboard.wording`.
+    """
     numbers = sorted({point.runs for curve in found.curves for point in curve.points})
     n = wording.digits([point.score.mean for curve in found.curves for point in curve.points])
     heads = [f"{number:g} run{'' if number == 1 else 's'}" for number in numbers]
@@ -95,7 +98,11 @@ def tables(found: Curves) -> list[str]:
     scores += [
         [found.curves[0].partition, name, *([wording.number(mean, n)] * len(numbers))] for name, mean in found.baselines
     ]
-    parts = [wording.markdown_table(["partition", "mixer", *heads], scores, ("partition", "mixer"))]
+    parts = [
+        f"{found.metric.capitalize()} by number of runs bought before training: rows of the table above, a curve a "
+        "line, sorted by its last point.",
+        form(["partition", "mixer", *heads], scores, ("partition", "mixer")),
+    ]
     if any(point.outside for curve in found.curves for point in curve.points):
         parts.append("`*`: some seeds were judged on mixtures outside the support of the table, `**`: most.")
     each = {round(point.cost / point.runs, 6) for curve in found.curves for point in curve.points}
@@ -104,7 +111,7 @@ def tables(found: Curves) -> list[str]:
         return parts
     costs = [[*_names(curve), *(_cost(_at(curve, x)) for x in numbers)] for curve in found.curves]
     parts += ["What these runs cost in FLOPs, in main runs:"]
-    parts += [wording.markdown_table(["partition", "mixer", *heads], costs, ("partition", "mixer"))]
+    parts += [form(["partition", "mixer", *heads], costs, ("partition", "mixer"))]
     return parts
 
 

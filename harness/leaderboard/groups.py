@@ -31,6 +31,12 @@ class Group:
     variant: str = ""
 
     @property
+    def title(self) -> str:
+        """A short name of the table."""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.spec['task']} at {self.spec['preset']}{variant}"
+
+    @property
     def rows(self) -> list[Row]:
         """All rows, by cell and seed."""
         return [by_seed[seed] for _, by_seed in sorted(self.cells.items()) for seed in sorted(by_seed)]

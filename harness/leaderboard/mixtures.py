@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.leaderboard import tables, wording
+from harness.leaderboard import wording
 from harness.leaderboard.groups import Group
 from harness.leaderboard.pictures import Picture
 from harness.leaderboard.rows import Row, cut_of, is_scored
@@ -38,7 +38,7 @@ def mixture_picture(group: Group) -> Picture | None:
     if not blocks:
         return None
     data = {
-        "title": f"{tables.title(group)}: mixture over time",
+        "title": f"{group.title}: mixture over time",
         "steps": group.spec["steps"],
         "blocks": blocks,
     }

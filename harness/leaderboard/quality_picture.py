@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from harness.leaderboard import notes, tables, wording
+from harness.leaderboard import notes, wording
 from harness.leaderboard.groups import Group
 from harness.leaderboard.labels import name_points
 from harness.leaderboard.pictures import Picture
@@ -40,7 +40,7 @@ def quality_picture(group: Group) -> Picture | None:
         for line in result.lines
     ]
     data = {
-        "title": f"{tables.title(group)}: quality against overhead",
+        "title": f"{group.title}: quality against overhead",
         "subtitle": notes.facts(group)[0],
         "y_label": f"{result.unit or result.metric} on test, target shares "
         f"({'higher' if result.higher_is_better else 'lower'} is better)",

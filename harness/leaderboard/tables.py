@@ -15,26 +15,16 @@ TEXT = ("group", "partition", "mixer", "worst domain")
 UNLEARNED = "*(no learning)*"
 
 
-def title(group: Group) -> str:
-    """A short name of a table."""
-    variant = f" ({group.variant})" if group.variant else ""
-    return f"{group.spec['task']} at {group.spec['preset']}{variant}"
-
-
 def group_markdown(group: Group, figures: Sequence[tuple[str, str]] = ()) -> str:
     """The section of one group. figures: (caption, path) of the pictures to show."""
-    parts = [f"## {title(group)}", _bullets(notes.facts(group))]
+    parts = [f"## {group.title}", _bullets(notes.facts(group))]
     result = standing(group)
     if result is None:
         return "\n\n".join([*parts, "No trial of this group has a score.", _bullets(notes.problems(group))]) + "\n"
     parts += [quality_table(result), _bullets(notes.verdicts(result))]
     parts += ["### Cost", cost_table(result)]
     if found := curves.curves_of(group):
-        lead = (
-            f"{found.metric.capitalize()} by number of runs bought before training: rows of the table above, a curve a "
-            "line, sorted by its last point."
-        )
-        parts += ["### Against what was bought", lead, *curves.tables(found)]
+        parts += ["### Against what was bought", *curves.tables(found)]
     if notes.has_original(result):
         lead = "Every regrouped row against the baselines under the `original` partition; same Holm family as above."
         parts += ["### Against `original`", lead, original_table(result)]

@@ -44,7 +44,13 @@ def read(
     mixed = [(where, cells) for where, cells in rows if cells["run"] not in bare]
     if not mixed:
         raise TaskError(f"{path} holds no run with proportions; fill the columns w_<domain>")
-    steps = Counter(int(number(cells, "step", where)) for where, cells in mixed)
+    seen: set[tuple[str, int]] = set()
+    for where, cells in mixed:
+        run, at = cells["run"].strip(), int(number(cells, "step", where))
+        if (run, at) in seen:
+            raise TaskError(f"{where}: run {run} stands twice at step {at}; drop one of them")
+        seen.add((run, at))
+    steps = Counter(at for _, at in seen)
     chosen = step or max(steps, key=lambda at: (steps[at], at))
     if chosen not in steps:
         raise TaskError(f"{path} has no run at step {chosen}; there are {', '.join(map(str, sorted(steps)))}")

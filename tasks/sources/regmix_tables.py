@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.base import TaskError
@@ -11,6 +11,7 @@ from tasks.sources.tables import Entry, Table, lines, named, number, table_of
 
 _PILE = "the_pile_"
 _MIXTURES = re.compile(r"^(?P<split>[A-Za-z]+)_mixture_(?P<size>[^_]+)\.csv$")
+_LOSSES = re.compile(r"^(?P<split>[A-Za-z]+)_.*loss_(?P<size>[^_]+)\.csv$")
 # Of one run, by size. 1M: 1,000 steps of 512 x 2,048 tokens in the released script; the paper calls these runs, and
 # those of 60M, runs of 1B tokens, and those of 1B of 25B. That 60M had as many is the least certain.
 TOKENS = {"1m": 1000 * 512 * 2048.0, "60m": 1000 * 512 * 2048.0, "1b": 25e9}
@@ -30,22 +31,39 @@ def read(
     ``index`` and ``metric/<target>_val_loss``; ``the_pile_`` is dropped from names where all have it, so that domains
     and targets of one name are one. Seventeen domains there, of which thirteen have a loss. Proportions are rounded to
     three digits and are normalised. ``1m`` and ``1B`` are the names of models whose other parameters, embeddings above
-    all, are not counted: 25.8 M more in the case of 1M.
+    all, are not counted: 25.8 M more in the case of 1M. A file without its other half is left out, with a note.
     """
-    files = [(match, file) for file in sorted(path.iterdir()) if (match := _MIXTURES.match(file.name))]
-    if not files:
+    mixtures, losses = _files(path, _MIXTURES), _files(path, _LOSSES)
+    if not mixtures:
         raise TaskError(f"{path} holds no file such as train_mixture_1m.csv; give RegMix's folder data/, or a CSV file")
-    entries = [entry for match, file in files for entry in _entries(file, match["split"], match["size"])]
-    known = {size: TOKENS.get(size.lower(), 0.0) for size in {entry.size for entry in entries}}
-    return table_of(entries, parameters=parameters, tokens=tokens, known_tokens=known)
+    notes = []
+    for files, theirs, half in ((mixtures, losses, "..._loss"), (losses, mixtures, "mixture")):
+        for (split, size), found in files.items():
+            if (split, size) not in theirs:
+                notes += [f"left out {file.name}: no file {split}_{half}_{size}.csv beside it" for file in found]
+    pairs = [key for key in mixtures if key in losses]
+    if not pairs:
+        raise TaskError(f"{path} holds no mixtures with their losses ({notes[0]}); add the other half of a pair")
+    entries = [entry for key in pairs for entry in _entries(*key, mixtures[key][0], losses[key])]
+    known = {size: TOKENS.get(size.lower(), 0.0) for _, size in pairs}
+    return table_of(entries, parameters=parameters, tokens=tokens, known_tokens=known, notes=notes)
 
 
-def _entries(file: Path, split: str, size: str) -> list[Entry]:
-    """The runs of one split at one size."""
-    partners = sorted(file.parent.glob(f"{split}_*loss_{size}.csv"))
-    if len(partners) != 1:
-        what = f"{len(partners)} files" if partners else "no file"
-        raise TaskError(f"{file.parent} holds {what} {split}_..._loss_{size}.csv beside {file.name}; it takes one")
+def _files(path: Path, pattern: re.Pattern[str]) -> dict[tuple[str, str], list[Path]]:
+    """(split, size) -> the files whose names say so, in the order of their names."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for file in sorted(path.iterdir()):
+        if match := pattern.match(file.name):
+            found.setdefault((match["split"], match["size"]), []).append(file)
+    return found
+
+
+def _entries(split: str, size: str, file: Path, partners: Sequence[Path]) -> list[Entry]:
+    """The runs of one split at one size: its mixtures, and its losses, which stand in one file."""
+    if len(partners) > 1:
+        raise TaskError(
+            f"{file.parent} holds {len(partners)} files {split}_..._loss_{size}.csv beside {file.name}; it takes one"
+        )
     mixtures, losses = _by_index(file, "train_", ""), _by_index(partners[0], "metric/", "_val_loss")
     for ours, other, theirs in ((mixtures, partners[0], losses), (losses, file, mixtures)):
         for index, (where, _) in ours.items():

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,14 @@ def _sizes(
             raise TaskError(f"size {name!r} says no number of parameters; give it as parameters={{{name}: 1e6, ...}}")
         own = tokens.get(name, 0.0) if isinstance(tokens, Mapping) else tokens
         found.append(Size(name=name, parameters=count, tokens=own if own else known.get(name, 0.0)))
-    return tuple(sorted(found, key=lambda size: (size.parameters, size.name)))
+    found.sort(key=lambda size: (size.parameters, size.name))
+    for one, other in pairwise(found):
+        if one.parameters == other.parameters:
+            raise TaskError(
+                f"sizes {one.name!r} and {other.name!r} have {one.parameters:.4g} parameters both, by which runs "
+                "are ordered; write one name, or tell them apart with parameters={...}"
+            )
+    return tuple(found)
 
 
 def _costs(entries: Sequence[Entry], sizes: Sequence[Size], size: IntArray) -> tuple[FloatArray, str]:

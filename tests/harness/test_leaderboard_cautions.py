@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.leaderboard import compare, terminal_table
+from harness.leaderboard.cautions import _OTHER, of_all
 from harness.leaderboard.groups import split
 from harness.leaderboard.notes import HOW_TO_READ, facts, verdicts
+from harness.leaderboard.publish import generate
 from harness.leaderboard.standings import standing
 from harness.leaderboard.tables import group_markdown
+from tasks.surrogates import SURROGATES
 from tests.harness import rows_factory as factory
 
 UNIFORM = [2.00, 2.02, 2.04]
@@ -182,3 +185,56 @@ def test_mixtures_that_collapse_or_never_move_are_named():
     assert "`original/greedy` collapsed to one domain in seed 0." in text
     assert "`original/lively`" not in text
     assert "`original/uniform` never" not in text, "a static mixture is meant to be what it is"
+
+
+ALONE = (
+    "Judged by one surrogate ({}) alone{}: a mixer whose own model is of that family may be favoured; run with {}, too."
+)
+
+
+def replayed(surrogate, path="t.csv", **config):
+    """Rows of a tabular task; the table's contents are those that its path names."""
+    config |= {"path": path, "surrogate": surrogate}
+    rows = board(task="tabular", task_config=config, fingerprint=f"sha256:{path}")
+    for row in rows:
+        row["data"] = {"surrogate": surrogate}
+        row["id"] += f"-{surrogate}-{path}-{sorted(config)}"
+    return rows
+
+
+@pytest.mark.parametrize(("name", "other"), [("gp", "surrogate=trees, which needs 20 runs"), ("trees", "surrogate=gp")])
+def test_one_surrogate_alone_is_a_caution_wherever_tables_are_shown(name, other):
+    line = ALONE.format(name, "", other)
+    texts, _ = generate(replayed(name), "A board")
+    for text in (terminal_table(replayed(name)), compare(replayed(name), "uniform"), texts["README.md"]):
+        assert text.count(line) == 1
+
+
+def test_two_surrogates_of_one_table_need_no_caution():
+    both = replayed("gp") + replayed("trees")
+    texts, _ = generate(both, "A board")
+    for text in (terminal_table(both), compare(both, "uniform"), texts["README.md"], terminal_table(board())):
+        assert "Judged by" not in text
+
+
+def test_the_caution_names_the_tables_where_others_have_both_or_no_surrogate():
+    rows = [*replayed("gp"), *replayed("trees"), *replayed("trees", "other.csv"), *board()]
+    which = " (tabular at nano (path=other.csv, surrogate=trees))"
+    assert of_all(split(rows)) == [ALONE.format("trees", which, "surrogate=gp")]
+    rows = replayed("gp", target={"a": 1}) + replayed("trees")
+    said = of_all(split(rows))
+    assert [line.split(" alone")[0] for line in said] == [
+        "Judged by one surrogate (gp)",
+        "Judged by one surrogate (trees)",
+    ]
+    assert "{'a': 1}" in said[0]
+
+
+def test_rows_that_failed_judge_nothing():
+    other = [factory.failed("rnb", task="tabular", task_config={"path": "t.csv", "surrogate": "trees"})]
+    assert len(of_all(split([*replayed("gp"), *other]))) == 1
+
+
+def test_the_cautions_know_the_surrogates_and_what_they_need():
+    assert set(_OTHER) == set(SURROGATES)
+    assert _OTHER["gp"].endswith(f"needs {SURROGATES['trees'].least_rows} runs")

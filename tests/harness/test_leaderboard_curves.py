@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.leaderboard.console import compare, terminal_table
 from harness.leaderboard.curve_picture import curve_picture
 from harness.leaderboard.curves import curves_of, tables
 from harness.leaderboard.groups import split
@@ -30,7 +31,7 @@ def group(*extra):
 
 def test_rows_that_differ_in_the_number_of_runs_make_one_curve_by_growing_number():
     found = curves_of(group())
-    (curve,) = found.curves  # climb has one number of runs: a point is no curve
+    curve, _ = found.curves
     assert (curve.name, curve.partition) == ("regmix[model=linear]", "original")
     assert [point.runs for point in curve.points] == [12, 24, 96]
     np.testing.assert_allclose([point.cost for point in curve.points], [1.2, 2.4, 9.6])
@@ -42,7 +43,22 @@ def test_rows_that_differ_in_the_number_of_runs_make_one_curve_by_growing_number
 
 def test_other_settings_make_other_curves_best_end_first():
     more = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
-    assert [curve.name for curve in curves_of(group(*more)).curves] == ["regmix", "regmix[model=linear]"]
+    assert [curve.name for curve in curves_of(group(*more)).curves] == ["regmix", "regmix[model=linear]", "climb"]
+
+
+def test_a_mixer_with_one_number_of_runs_is_a_point_beside_a_curve():
+    rows = [bought("sft_dmo", seed, 1.3, 69) for seed in (0, 1)]
+    found = curves_of(group(*rows))
+    assert [(curve.name, len(curve.points)) for curve in found.curves] == [
+        ("regmix[model=linear]", 3),
+        ("sft_dmo", 1),
+        ("climb", 1),
+    ]
+    line = next(line for line in tables(found)[1].splitlines() if "sft_dmo" in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == ["—", "—", "1.3000 ± 0.0000", "—"]
+    picture = curve_picture(group(*rows))
+    assert [point["runs"] for point in picture.data["curves"][1]["points"]] == [69]
+    assert picture.png()[:4] == b"\x89PNG"
 
 
 def test_without_two_numbers_of_runs_there_is_nothing_to_show():
@@ -56,13 +72,14 @@ def test_a_seed_that_bought_no_run_counts_as_none_and_breaks_no_table():
     alone = [bought(f"regmix[proxies={runs}]", seed, 1.0, runs) for runs in (12, 24) for seed in (0, 1)]
     for made, purchases in ((alone[2], {}), (alone[1], None)):  # a regrouper's one domain leaves nothing to search
         made["overhead"]["purchases"] = purchases
-    (curve, _) = curves_of(group(*alone)).curves
+    curve = next(curve for curve in curves_of(group(*alone)).curves if curve.name == "regmix")
     assert [point.runs for point in curve.points] == [6, 12]
 
 
 def test_the_table_has_a_column_a_number_of_runs_and_one_price_where_it_is_one():
     text = "\n".join(tables(curves_of(group())))
-    head = text.splitlines()[0]
+    assert text.startswith("Bits_per_byte by number of runs bought before training: ")
+    head = text.splitlines()[1]
     assert [cell.strip() for cell in head.strip("|").split("|")] == [
         "partition",
         "mixer",
@@ -88,6 +105,22 @@ def test_prices_get_a_table_of_their_own_where_mixers_differ_and_support_is_mark
 def test_the_picture_holds_every_point_and_draws(score):
     more = [bought(f"regmix[proxies={runs}]", seed, score, runs) for runs in (12, 24) for seed in (0, 1)]
     picture = curve_picture(group(*more))
-    assert [len(curve["points"]) for curve in picture.data["curves"]] == [2, 3]
+    assert [len(curve["points"]) for curve in picture.data["curves"]] == [2, 3, 1]
     assert picture.data["baselines"] == [["uniform", 2.0]]
     assert picture.png()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("shown", [terminal_table, lambda rows: compare(rows, "uniform")], ids=["run", "compare"])
+def test_a_terminal_shows_the_same_table_after_the_group_s_own(shown):
+    dear = [bought(f"admire[proxies={runs}]", 0, 1.0, runs, cost=0.5, outside=True) for runs in (12, 24)]
+    text = shown(group(*dear).rows)
+    own, lead, rest = text.partition("\n\nBits_per_byte by number of runs bought before training: ")
+    assert lead
+    assert "admire[proxies=12]" in own
+    lines = rest.splitlines()
+    assert lines[2].split() == ["partition", "mixer", "12", "runs", "24", "runs", "96", "runs"]
+    assert set(lines[3]) == {"-", " "}, "not Markdown"
+    assert lines[4].split() == ["original", "admire", "1.0000", "**", "1.0000", "**", "—"]
+    assert "What these runs cost in FLOPs, in main runs:\n\npartition" in rest
+    without = shown([row("uniform", seed, 2.0) for seed in (0, 1)] + [row("rnb", seed, 1.9) for seed in (0, 1)])
+    assert "number of runs bought" not in without

@@ -50,8 +50,37 @@ def test_rows_in_another_order_are_joined_all_the_same(tmp_path):
     np.testing.assert_array_equal(regmix_tables.read(folder).losses, table.losses)
 
 
+def test_a_file_without_its_other_half_is_left_out_with_a_note(tmp_path):
+    folder = write_regmix(tmp_path / "t", {"1m": 8, "60m": 7})
+    whole = regmix_tables.read(folder)
+    (folder / "train_pile_loss_60m.csv").unlink()
+    (folder / "test_mixture_60m.csv").unlink()
+    table = regmix_tables.read(folder)
+    assert [size.name for size in table.sizes] == ["1m"]
+    np.testing.assert_array_equal(table.losses, whole.losses[whole.size == 0])
+    assert table.notes == (
+        "left out train_mixture_60m.csv: no file train_..._loss_60m.csv beside it",
+        "left out test_pile_loss_60m.csv: no file test_mixture_60m.csv beside it",
+    )
+
+
 def _drop_losses(folder: Path) -> None:
+    for file in folder.glob("*_loss_1m.csv"):
+        file.unlink()
+
+
+def _drop_other_halves(folder: Path) -> None:
     (folder / "train_pile_loss_1m.csv").unlink()
+    (folder / "test_mixture_1m.csv").unlink()
+
+
+def _drop_mixtures(folder: Path) -> None:
+    for file in folder.glob("*_mixture_1m.csv"):
+        file.unlink()
+
+
+def _second_losses(folder: Path) -> None:
+    (folder / "train_web_loss_1m.csv").write_text("index,metric/web_val_loss\n0,1\n")
 
 
 def _drop_index(folder: Path) -> None:
@@ -77,7 +106,10 @@ def _no_columns(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("breakage", "said"),
     [
-        (_drop_losses, r"holds no file train_\.\.\._loss_1m\.csv beside train_mixture_1m\.csv"),
+        (_drop_losses, r"holds no mixtures with their losses \(left out test_mixture_1m\.csv: no file test_\.\.\."),
+        (_drop_other_halves, r"\(left out train_mixture_1m\.csv: .* beside it\); add the other half of a pair"),
+        (_drop_mixtures, r"holds no file such as train_mixture_1m\.csv"),
+        (_second_losses, r"holds 2 files train_\.\.\._loss_1m\.csv beside train_mixture_1m\.csv; it takes one"),
         (_drop_index, r"train_mixture_1m\.csv:13: index 11 is not in train_pile_loss_1m\.csv; add it"),
         (_repeat_index, r"train_mixture_1m\.csv:14: index 0 stands twice; drop one"),
         (_other_domain, r"its domains differ from those of .*:2 in 'irc'"),
@@ -107,6 +139,13 @@ def test_mixing_laws_reads_one_step_and_leaves_empty_losses_empty(tmp_path):
     assert later.runs == ("r1", "r2")
     with pytest.raises(TaskError, match="no run at step 15; there are 10, 20"):
         mixing_laws_tables.read(file, step=15)
+
+
+def test_a_run_that_stands_twice_at_a_step_is_refused(tmp_path):
+    file = write(tmp_path / "2Mix_70M.csv", *MIX, "r2 ,20,0,1,3,6")
+    with pytest.raises(TaskError, match=r"2Mix_70M\.csv:6: run r2 stands twice at step 20; drop one of them") as caught:
+        mixing_laws_tables.read(file)
+    assert "\n" not in str(caught.value)
 
 
 def test_sums_within_two_percent_are_normalised_with_a_note_beyond_named(tmp_path):
@@ -149,6 +188,7 @@ def test_a_plain_table_takes_costs_from_its_column_or_counts_runs(tmp_path):
         (["w_a,w_b,loss_x,cost", "1,0,1,", "1,0,1,3"], ":2: run line 2 has no cost, others have"),
         (["w_a,w_b,loss_x,cost", "1,0,1,0"], ":2: a cost of 0; write the run's FLOPs"),
         (["w_a,w_b,loss_x,size", "1,0,1,big", "1,0,1,1m"], "size 'big' says no number of parameters; give it as"),
+        (["w_a,w_b,loss_x,size", "1,0,1,60m", "1,0,1,60M"], "sizes '60M' and '60m' have 6e\\+07 parameters both"),
     ],
 )
 def test_broken_csv_files_are_one_line_with_file_and_remedy(tmp_path, lines, said):
@@ -162,6 +202,14 @@ def test_sizes_that_the_table_lacks_are_refused(tmp_path):
     file = write_csv(tmp_path / "t.csv", {"1m": 3})
     with pytest.raises(TaskError, match="tokens names size '1M', which the table lacks; it has 1m"):
         plain_table.read(file, tokens={"1M": 1e9})
+
+
+def test_sizes_of_equal_parameters_may_be_told_apart(tmp_path):
+    file = write(tmp_path / "t.csv", "w_a,w_b,loss_x,size", "1,0,1,60m", "1,0,1,0.06B")
+    with pytest.raises(TaskError, match=r"sizes '0\.06B' and '60m' have 6e\+07 parameters both, .* parameters="):
+        plain_table.read(file)
+    told = plain_table.read(file, parameters={"60m": 61e6})
+    assert [size.name for size in told.sizes] == ["0.06B", "60m"]
 
 
 def test_names_of_sizes_say_parameters():

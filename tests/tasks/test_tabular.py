@@ -13,9 +13,10 @@ from tasks import fitted_table as module
 from tasks.base import TaskError
 from tasks.cache import load_arrays, save_arrays
 from tasks.fitted_table import FittedTable
+from tasks.surrogates import SURROGATES
 from tasks.surrogates.gaussian_process import GaussianProcess
 from tasks.surrogates.trees import Trees
-from tasks.tabular import SURROGATES, Tabular
+from tasks.tabular import Tabular
 from tests.tasks.table_files import mixtures_of, truth, write_csv, write_regmix
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -148,6 +149,16 @@ def test_sizes_are_found_by_their_share_of_the_parameters(load):
         load(size="2m")
 
 
+def test_a_size_whose_files_are_incomplete_is_refused_with_what_lacks(load, tmp_path):
+    folder = write_regmix(tmp_path / "regmix", {"1m": 12, "60m": 12}, splits=("train",))
+    (folder / "train_pile_loss_60m.csv").unlink()
+    lacks = r"size=60m is none of the table's: 1m; left out train_mixture_60m\.csv: no file train_\.\.\._loss_60m\.csv"
+    with pytest.raises(TaskError, match=lacks):
+        load(folder, size="60m")
+    outcomes = load(folder)
+    assert outcomes.provenance()["notes"] == list(outcomes.table.notes) != []
+
+
 def test_the_best_mixture_is_found(load):
     target = {"prose": 0.3, "exams": 0.7}
     outcomes = load(target=target)
@@ -196,6 +207,33 @@ def test_too_few_rows_and_missing_losses(load, tmp_path):
     answer = load(file, size="1m", target={"prose": 1}).run(0, EVEN, 0)
     assert np.isfinite(answer[0])
     assert np.isnan(answer[1])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "surrogate", "remedy"),
+    [
+        ({"10m": 4}, "gp", "the table has too few runs to be judged"),
+        ({"10m": 4}, "trees", "the table has too few runs to be judged"),
+        ({"10m": 19}, "trees", "choose surrogate=gp"),
+        ({"1m": 5, "10m": 4}, "gp", "choose size=1m"),
+        ({"1m": 20, "10m": 4}, "trees", "choose size=1m"),
+        ({"1m": 20, "10m": 5}, "trees", "choose size=1m or surrogate=gp"),
+        ({"1m": 19, "10m": 4}, "trees", "choose size=1m,surrogate=gp"),
+    ],
+)
+def test_too_few_rows_are_refused_with_what_would_do(load, tmp_path, sizes, surrogate, remedy):
+    file = write_csv(tmp_path / "t.csv", sizes)
+    with pytest.raises(TaskError, match=rf"losses that {surrogate} needs; {remedy}$"):
+        load(file, surrogate=surrogate)
+    if "," not in remedy and "choose" in remedy:
+        told = {"surrogate": surrogate} | dict([remedy.removeprefix("choose ").split(" or ")[0].split("=")])
+        assert load(file, **told).fits
+
+
+def test_the_documented_numbers_of_runs_are_those_that_surrogates_need():
+    text = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    least = {name: family.least_rows for name, family in SURROGATES.items()}
+    assert f"`gp` needs {least['gp']} runs with a loss, `trees` {least['trees']}" in " ".join(text.split())
 
 
 def test_shares_are_the_mean_mixture_and_all_targets_alike_unless_said(load, tmp_path):
