@@ -42,8 +42,8 @@ class MixingLaws(OfflineMixer):
       from starts that are solved for, in place of hundreds of random ones (Olmix: 300).
     - huber: 0.01 as released, on losses (Olmix, which adapts that code: 0.02). Where laws miss by more than that,
       nearly all residuals count as amounts, and a larger value fits better. On ten draws of 54 of RegMix's runs laws
-      miss by about 0.05, and rank 256 other runs with Spearman 0.906 on Pile-CC and 0.904 over all 13 losses; with 0.2 in
-      place of 0.01 both are 0.93 (``python -m benchmarks.law_on_regmix``).
+      miss by about 0.05, and rank 256 other runs with Spearman 0.906 on Pile-CC and 0.904 over all 13 losses; with 0.2
+      in place of 0.01 both are 0.93 (``python -m benchmarks.law_on_regmix``).
     - The paper's laws over steps and model size, nested with this one, are left out: proxies have one length and size.
     - reuse: Olmix's full reuse of an earlier mixture, for when domains come or change: those that it names keep their
       shares relative to each other, and the search is over the others and their sum (:mod:`mixers.reuse`). Its partial
