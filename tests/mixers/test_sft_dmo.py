@@ -263,7 +263,7 @@ def test_where_the_minimum_is_not_found_it_says_so(monkeypatch):
     def fails(gradient, prior, **how):
         raise MixerError("too far")
 
-    monkeypatch.setattr(effective_data.optimum, "solve", fails)
+    monkeypatch.setattr(effective_data.convex, "solve", fails)
     with pytest.raises(MixerError, match="sft_dmo: the laws have no minimum that can be found; make runs longer"):
         start(world())
 
